@@ -1,0 +1,3 @@
+module kubescale.fleet/build/pause
+
+go 1.26

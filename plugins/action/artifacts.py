@@ -1,0 +1,57 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Fills the controller's cache with every binary and image that the pins name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+
+from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
+    ArtifactError,
+    Builder,
+    Cache,
+    cache_directory,
+    execute,
+    load_pins,
+    machine_architecture,
+)
+
+MEBIBYTE = 1024 * 1024
+
+
+class ActionModule(ActionBase):
+    """See the module of the same name for options and results."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Build what is missing; one line of progress when a part starts and one when it is done."""
+        super().run(tmp, task_vars)
+        self.validate_argument_spec({})
+        display = Display()
+        try:
+            cache = Cache(cache_directory(), load_pins(), machine_architecture())
+            builder = Builder(cache)
+            missing = [step.name for step in builder.steps() if not step.is_made()]
+            if self._task.check_mode or not missing:
+                return {"changed": bool(missing), "cache": str(cache.directory), "made": missing}
+            if tools := builder.missing_tools():
+                raise ArtifactError(
+                    f"Building needs {', '.join(tools)}, not found on this machine. Go must be {cache.pins['go']} or newer; "
+                    "the others are Debian packages: apt-get install gcc libseccomp-dev mmdebstrap nodejs npm pkg-config"
+                )
+
+            def report(name: str, state: str, seconds: float, size: int) -> None:
+                done = f"  {seconds:6.1f} s  {size / MEBIBYTE:7.1f} MiB" if state == "built" else ""
+                display.display(f"  artifacts: {state:8} {name}{done}")
+
+            with cache.locked(lambda: display.display("  artifacts: another run is filling the cache; waiting for it")):
+                # Another run may have made them while this one waited.
+                made = execute(builder.steps(), report)
+        except ArtifactError as error:
+            raise AnsibleActionFail(str(error)) from error
+        return {"changed": bool(made), "cache": str(cache.directory), "made": made}

@@ -1,0 +1,505 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Binaries and container images: what is pinned, what the cache holds, and how missing parts are built.
+
+Pure Python around the usual tools (go, pip, npm, mmdebstrap). Everything made here is deterministic: the same pins and
+sources give the same bytes, so a digest names a content and a cache entry never goes stale unnoticed.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import functools
+import hashlib
+import io
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+COLLECTION = Path(__file__).resolve().parents[2]
+# One moment for every file in every archive; any constant would do.
+EPOCH = 1735689600
+# Part of each digest: raise it when this file changes what it makes from the same sources.
+FORMAT = "1"
+# A Go build of one component uses both cores only while it compiles; a second one fills the gaps while the first one links.
+PARALLEL_BUILDS = 2
+
+
+class ArtifactError(Exception):
+    """Something cannot be built or found; the message says what, why, and what to do."""
+
+
+def cache_directory(environment: Mapping[str, str] = os.environ) -> Path:
+    """Return the cache's place: ``KUBESCALE_CACHE``, or ``kubescale`` in the user's cache directory."""
+    if environment.get("KUBESCALE_CACHE"):
+        return Path(environment["KUBESCALE_CACHE"]).expanduser().resolve()
+    return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kubescale"
+
+
+@functools.cache
+def load_pins(path: Path = COLLECTION / "files" / "artifacts.yml") -> dict[str, Any]:
+    """Return the pinned versions and build recipes of ``files/artifacts.yml``."""
+    return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def machine_architecture() -> str:
+    """Return this machine's architecture in Go's words; raises ArtifactError for one nothing is pinned for."""
+    name = platform.machine()
+    if name not in ARCHITECTURES:
+        raise ArtifactError(f"This machine's architecture is {name}; supported are {', '.join(ARCHITECTURES)}.")
+    return ARCHITECTURES[name]
+
+
+def digest_of(*parts: str | bytes) -> str:
+    """Return the SHA-256 (hex) of the parts, each set apart by its length."""
+    total = hashlib.sha256()
+    for part in parts:
+        data = part.encode() if isinstance(part, str) else part
+        total.update(f"{len(data)}:".encode() + data)
+    return total.hexdigest()
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def source_files(source: Path, patterns: list[str]) -> list[Path]:
+    """Return the files of ``source`` that match ``patterns``, sorted; raises ArtifactError where a pattern finds none."""
+    found: set[Path] = set()
+    for pattern in patterns:
+        matches = {path for path in source.glob(pattern) if path.is_file()}
+        if not matches:
+            raise ArtifactError(f"{source} has no file {pattern}: the collection is incomplete.")
+        found |= matches
+    return sorted(found)
+
+
+@dataclass(frozen=True)
+class Image:
+    """A container image: its full ``reference``, its archive in the cache, and the kinds of machines that run it."""
+
+    reference: str
+    archive: Path
+    recipe: Mapping[str, Any]
+
+    @property
+    def record(self) -> Path:
+        """The file that says what the archive holds."""
+        return self.archive.with_suffix(".json")
+
+
+class Cache:
+    """The artifacts of one architecture below ``directory``."""
+
+    def __init__(self, directory: Path, pins: dict[str, Any], architecture: str) -> None:
+        self.directory = directory
+        self.pins = pins
+        self.architecture = architecture
+
+    def component(self, name: str) -> Path:
+        """Return the folder of a component; raises ArtifactError for a name that is not pinned."""
+        if name not in self.pins["components"]:
+            raise ArtifactError(f"Unknown component {name!r}; files/artifacts.yml pins {', '.join(sorted(self.pins['components']))}.")
+        return self.directory / "artifacts" / name / f"{self.pins['components'][name]['version']}-{self.architecture}"
+
+    def images(self, machines: set[str] | None = None) -> list[Image]:
+        """Return the pinned images, all of them or those that the given kinds of machines run."""
+        result = []
+        for recipe in self.pins["images"]:
+            if machines is not None and not machines & set(recipe["machines"]):
+                continue
+            tag = recipe["tag"].format(version=self.pins["components"][recipe["component"]]["version"])
+            archive = f"{recipe['repository'].replace('/', '_')}_{tag}_{self.architecture}.tar"
+            result.append(Image(f"{recipe['repository']}:{tag}", self.directory / "images" / archive, recipe))
+        return result
+
+    def recorded(self, record: Path) -> dict[str, Any]:
+        """Return what was recorded when an artifact was made; raises ArtifactError if it never was."""
+        try:
+            return json.loads(record.read_text(encoding="utf-8"))
+        except FileNotFoundError as error:
+            raise ArtifactError(
+                f"{record.parent} is not in the cache. Make it with: ansible-playbook kubescale.fleet.artifacts"
+            ) from error
+
+    def machine_files(self, names: list[str]) -> list[dict[str, Any]]:
+        """Return the files that make up ``names`` (keys of ``machine_files`` in the pins): source, destination, sha256."""
+        result = []
+        for name in names:
+            if name not in self.pins["machine_files"]:
+                raise ArtifactError(f"binaries: {name!r} is none of {', '.join(sorted(self.pins['machine_files']))}.")
+            recipe = self.pins["machine_files"][name]
+            folder = self.component(recipe["component"])
+            files = self.recorded(folder / "manifest.json")["files"]
+            result += [
+                {
+                    "source": str((folder / binary).relative_to(self.directory)),
+                    "destination": f"{recipe['folder']}/{binary}",
+                    **files[binary],
+                }
+                for binary in recipe["binaries"]
+            ]
+        return result
+
+    @contextlib.contextmanager
+    def locked(self, waiting: Callable[[], None]) -> Iterator[None]:
+        """Hold the cache for one builder; calls ``waiting`` once if another one has it. Ends with the process."""
+        self.directory.mkdir(parents=True, exist_ok=True)
+        with (self.directory / ".lock").open("w", encoding="utf-8") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                waiting()
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            yield
+
+
+def run(command: list[str], directory: Path, **environment: str) -> str:
+    """Run a command and return its output; raises ArtifactError with the end of what it said."""
+    done = subprocess.run(command, cwd=directory, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    if done.returncode:
+        said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
+        raise ArtifactError(f"{' '.join(command[:6])} … failed with exit status {done.returncode}:\n{said}")
+    return done.stdout
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a record whole or not at all."""
+    temporary = path.with_name(f"{path.name}.new")
+    temporary.write_text(json.dumps(content, indent=1, sort_keys=True), encoding="utf-8")
+    temporary.replace(path)
+
+
+def archive_member(name: str, size: int = 0, mode: int = 0o644, kind: bytes = tarfile.REGTYPE) -> tarfile.TarInfo:
+    """Return a tar entry without anything of the machine it was made on."""
+    member = tarfile.TarInfo(name)
+    member.size, member.mode, member.type, member.mtime = size, mode, kind, EPOCH
+    return member
+
+
+def write_layer(path: Path, content: Mapping[str, Path]) -> None:
+    """Write a tar of ``content`` (place in the image → file or folder), parents first, always in the same order."""
+    files: dict[str, Path] = {}
+    for place, source in content.items():
+        if source.is_dir():
+            files |= {f"{place}/{found.relative_to(source)}": found for found in source.rglob("*") if found.is_file()}
+        else:
+            files[place] = source
+    files = {place.lstrip("/"): source for place, source in files.items()}
+    folders = sorted({str(parent) for place in files for parent in Path(place).parents} - {"."})
+    # In an image on top of Debian these are links; a folder of the same name would hide what they lead to.
+    folders = [folder for folder in folders if folder not in {"bin", "sbin", "lib"}]
+    with tarfile.open(path, "w", format=tarfile.PAX_FORMAT) as archive:
+        for folder in folders:
+            archive.addfile(archive_member(folder, mode=0o755, kind=tarfile.DIRTYPE))
+        for place in sorted(files):
+            executable = os.access(files[place], os.X_OK)
+            with files[place].open("rb") as stream:
+                archive.addfile(archive_member(place, files[place].stat().st_size, 0o755 if executable else 0o644), stream)
+
+
+def write_image(archive: Path, reference: str, architecture: str, layers: list[Path], config: dict[str, Any]) -> str:
+    """Write an OCI image archive and return the digest of its manifest.
+
+    Layers stay uncompressed: the archive is read on the same machine or network, and unpacking costs more than copying.
+    """
+    blobs: dict[str, bytes | Path] = {}
+
+    def add(data: bytes | Path) -> dict[str, Any]:
+        sha256 = file_digest(data) if isinstance(data, Path) else hashlib.sha256(data).hexdigest()
+        blobs[sha256] = data
+        return {"digest": f"sha256:{sha256}", "size": data.stat().st_size if isinstance(data, Path) else len(data)}
+
+    stored = [{"mediaType": "application/vnd.oci.image.layer.v1.tar", **add(layer)} for layer in layers]
+    image_config = add(
+        json.dumps(
+            {
+                "architecture": architecture,
+                "os": "linux",
+                "config": config,
+                "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in stored]},
+            },
+            sort_keys=True,
+        ).encode()
+    )
+    manifest = add(
+        json.dumps(
+            {
+                "schemaVersion": 2,
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                "config": {"mediaType": "application/vnd.oci.image.config.v1+json", **image_config},
+                "layers": stored,
+            },
+            sort_keys=True,
+        ).encode()
+    )
+    index = {
+        "schemaVersion": 2,
+        "manifests": [
+            {
+                "mediaType": "application/vnd.oci.image.manifest.v1+json",
+                **manifest,
+                "annotations": {
+                    "io.containerd.image.name": reference,
+                    "org.opencontainers.image.ref.name": reference.rsplit(":", 1)[1],
+                },
+                "platform": {"architecture": architecture, "os": "linux"},
+            }
+        ],
+    }
+    texts = {"oci-layout": b'{"imageLayoutVersion":"1.0.0"}', "index.json": json.dumps(index, sort_keys=True).encode()}
+    temporary = archive.with_suffix(".new")
+    with tarfile.open(temporary, "w", format=tarfile.PAX_FORMAT) as stream:
+        for name, text in sorted(texts.items()):
+            stream.addfile(archive_member(name, len(text)), io.BytesIO(text))
+        for sha256, data in sorted(blobs.items()):
+            name = f"blobs/sha256/{sha256}"
+            if isinstance(data, Path):
+                with data.open("rb") as layer:
+                    stream.addfile(archive_member(name, data.stat().st_size), layer)
+            else:
+                stream.addfile(archive_member(name, len(data)), io.BytesIO(data))
+    temporary.replace(archive)
+    return manifest["digest"]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing to make: its ``name`` for people, what it needs, and how to tell that it is there already."""
+
+    name: str
+    product: Path
+    record: Path
+    digest: str
+    make: Callable[[], dict[str, Any]]
+    needs: tuple[str, ...] = ()
+
+    def is_made(self) -> bool:
+        """Tell whether the cache holds exactly this."""
+        try:
+            recorded = json.loads(self.record.read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            return False
+        return self.product.exists() and recorded["digest"] == self.digest
+
+
+class Builder:
+    """Makes everything that the pins name from Go modules, PyPI, npm and Debian packages."""
+
+    def __init__(self, cache: Cache, collection: Path = COLLECTION) -> None:
+        self.cache = cache
+        self.collection = collection
+
+    def steps(self) -> list[Step]:
+        """Return all steps, dependencies first."""
+        components = [self.component_step(name, recipe) for name, recipe in self.cache.pins["components"].items()]
+        layers = [self.layer_step(name, packages) for name, packages in self.cache.pins["layers"].items()]
+        digests = {step.name: step.digest for step in [*components, *layers]}
+        return [*components, *layers, *(self.image_step(image, digests) for image in self.cache.images())]
+
+    def component_step(self, name: str, recipe: Mapping[str, Any]) -> Step:
+        """Return the step that builds one component."""
+        folder = self.cache.component(name)
+        if "go" in recipe:
+            make: Callable[[Path], None] = functools.partial(self.build_go, recipe)
+            sources = source_files(self.collection / "files" / "build" / recipe["go"], ["go.*", *(["*.go"] if "." in recipe["packages"].values() else [])])
+        else:
+            python = recipe["python"]
+            make = functools.partial(self.build_python, python)
+            root = self.collection / python["source"]
+            sources = source_files(root, python["include"])
+            if "ui" in python:
+                patterns = ["*.json", "*.js", "*.html", "src/**/*", "public/**/*"]
+                sources += [file for pattern in patterns for file in sorted((root / python["ui"]).glob(pattern)) if file.is_file()]
+        digest = digest_of(
+            FORMAT, self.cache.architecture, json.dumps(recipe, sort_keys=True), *(part for file in sources for part in (file.name, file.read_bytes()))
+        )
+
+        def build() -> dict[str, Any]:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+                made = Path(temporary) / "made"
+                made.mkdir()
+                make(made)
+                files = {
+                    str(file.relative_to(made)): {"sha256": file_digest(file), "size": file.stat().st_size}
+                    for file in sorted(made.rglob("*"))
+                    if file.is_file()
+                }
+                if folder.exists():
+                    shutil.rmtree(folder)
+                made.chmod(0o755)
+                made.rename(folder)
+            return {"files": files, "size": sum(file["size"] for file in files.values())}
+
+        return Step(f"{name} {recipe['version']}", folder, folder / "manifest.json", digest, build)
+
+    def build_go(self, recipe: Mapping[str, Any], target: Path) -> None:
+        """Build a component's binaries, static unless it needs C, without paths or times of this machine in them."""
+        family = self.collection / "files" / "build" / recipe["go"]
+        values = dict(recipe.get("variables", {}))
+        major, minor, _patch = recipe["version"].split(".")
+        for package in recipe.get("stamp", []):
+            values |= {
+                f"{package}.gitVersion": f"v{recipe['version']}",
+                f"{package}.gitMajor": major,
+                f"{package}.gitMinor": minor,
+                f"{package}.gitTreeState": "clean",
+                f"{package}.gitCommit": "kubescale",
+                f"{package}.buildDate": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(EPOCH)),
+            }
+        flags = " ".join(["-s", "-w", *(f"-X {name}={value}" for name, value in values.items())])
+        environment = {
+            "CGO_ENABLED": "1" if recipe.get("cgo") else "0",
+            "GOARCH": self.cache.architecture,
+            "GOFLAGS": "-mod=readonly",
+            "GOTOOLCHAIN": "local",
+        }
+        with tempfile.TemporaryDirectory() as temporary:
+            # Go may want to write beside go.mod; the collection may lie where nobody can write.
+            work = Path(temporary) / "build"
+            shutil.copytree(family, work)
+            for binary, package in recipe["packages"].items():
+                tags = ",".join(recipe.get("tags", []))
+                run(
+                    ["go", "build", "-trimpath", "-buildvcs=false", "-tags", tags, "-ldflags", flags, "-o", str(target / binary), package],
+                    work,
+                    **environment,
+                )
+            for name, data in recipe.get("data", {}).items():
+                module = run(["go", "list", "-m", "-f", "{{.Dir}}", data["module"]], work, **environment).strip()
+                # copyfile leaves the module cache's read-only modes behind.
+                shutil.copytree(Path(module) / data["folder"], target / name, copy_function=shutil.copyfile)
+
+    def build_python(self, python: Mapping[str, Any], target: Path) -> None:
+        """Put a program, its locked dependencies and its page, if it has one, where an image takes them from."""
+        source = self.collection / python["source"]
+        for file in source_files(source, python["include"]):
+            shutil.copyfile(file, target / file.name)
+        requirements = source / "requirements.txt"
+        if requirements.exists():
+            packages = target / "site-packages"
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps", "--require-hashes"]
+            command += ["--only-binary", ":all:", "--python-version", self.cache.pins["python"], "--implementation", "cp"]
+            command += ["--target", str(packages), "-r", str(requirements)]
+            run(command, source)
+            # Start scripts carry this machine's interpreter path, and so do their lines in the list of installed files.
+            shutil.rmtree(packages / "bin", ignore_errors=True)
+            for record in packages.glob("*.dist-info/RECORD"):
+                record.unlink()
+            for direct in packages.glob("*.dist-info/REQUESTED"):
+                direct.unlink()
+        if "ui" in python:
+            with tempfile.TemporaryDirectory() as temporary:
+                work = Path(temporary) / "ui"
+                shutil.copytree(source / python["ui"], work, ignore=shutil.ignore_patterns("node_modules", "dist"))
+                run(["npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund"], work)
+                run(["npm", "run", "build"], work)
+                shutil.copytree(work / "dist", target / python["ui"] / "dist")
+
+    def layer_step(self, name: str, packages: list[str]) -> Step:
+        """Return the step that makes a Debian layer with ``packages`` in it."""
+        suite = self.cache.pins["debian"]
+        layer = self.cache.directory / "layers" / f"{name}-{suite}-{self.cache.architecture}.tar"
+
+        def make() -> dict[str, Any]:
+            layer.parent.mkdir(parents=True, exist_ok=True)
+            temporary = layer.with_suffix(".new.tar")
+            make_root_filesystem(temporary, suite, packages, variant="essential")
+            temporary.replace(layer)
+            return {"size": layer.stat().st_size, "sha256": file_digest(layer)}
+
+        digest = digest_of(FORMAT, suite, self.cache.architecture, *packages)
+        return Step(f"layer {name}", layer, layer.with_suffix(".json"), digest, make)
+
+    def image_step(self, image: Image, digests: Mapping[str, str]) -> Step:
+        """Return the step that puts an image together."""
+        recipe = image.recipe
+        component = recipe["component"]
+        needs = [f"{component} {self.cache.pins['components'][component]['version']}"]
+        needs += [f"layer {recipe['layer']}"] if "layer" in recipe else []
+
+        def make() -> dict[str, Any]:
+            folder = self.cache.component(component)
+            config: dict[str, Any] = {"Env": ["PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"]}
+            if "binaries" in recipe:
+                content = {place: folder / binary for binary, place in recipe["binaries"].items()}
+                config["Entrypoint"] = [next(iter(content))]
+            else:
+                content = {f"/app/{path.name}": path for path in folder.iterdir() if path.name != "manifest.json"}
+                config["Env"] += ["PYTHONPATH=/app/site-packages", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1"]
+                config |= {"Entrypoint": recipe["entrypoint"], "WorkingDir": "/app", "User": "65532:65532"}
+            image.archive.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=image.archive.parent) as temporary:
+                own = Path(temporary) / "layer.tar"
+                write_layer(own, content)
+                layers = [self.cache.directory / "layers" / f"{recipe['layer']}-{self.cache.pins['debian']}-{self.cache.architecture}.tar"] if "layer" in recipe else []
+                manifest = write_image(image.archive, image.reference, self.cache.architecture, [*layers, own], config)
+            return {"reference": image.reference, "manifest": manifest, "size": image.archive.stat().st_size, "sha256": file_digest(image.archive)}
+
+        digest = digest_of(FORMAT, image.reference, json.dumps(dict(recipe), sort_keys=True), *(digests[need] for need in needs))
+        return Step(f"image {image.reference}", image.archive, image.record, digest, make, tuple(needs))
+
+    def missing_tools(self) -> list[str]:
+        """Return the commands that a build needs and this machine lacks."""
+        return [tool for tool in ("go", "gcc", "npm", "mmdebstrap") if shutil.which(tool) is None]
+
+
+def make_root_filesystem(target: Path, suite: str, packages: list[str], variant: str) -> None:
+    """Write a Debian root file system (a tar) with ``packages``; the same packages give the same bytes."""
+    # mmdebstrap names the apt lines itself; documentation and translations are a third of a small system.
+    slim = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "man", "info", "locale", "lintian")]
+    command = ["mmdebstrap", f"--variant={variant}", "--quiet", f"--include={','.join(packages)}", *slim, suite, str(target)]
+    run(command, target.parent, SOURCE_DATE_EPOCH=str(EPOCH))
+
+
+def execute(steps: list[Step], report: Callable[[str, str, float, int], None]) -> list[str]:
+    """Make what is missing, dependencies first, and return the names of what was made.
+
+    ``report(name, state, seconds, size)`` is called when a step starts (``building``) and when it is done (``built``).
+    The first failure stops new steps, lets running ones end, and is raised; what was finished stays in the cache.
+    """
+    todo = {step.name: step for step in steps if not step.is_made()}
+    made: list[str] = []
+    running: dict[Future[float], Step] = {}
+
+    def work(step: Step) -> float:
+        started = time.monotonic()
+        content = step.make()
+        seconds = round(time.monotonic() - started, 1)
+        write_json(step.record, {**content, "digest": step.digest, "seconds": seconds})
+        report(step.name, "built", seconds, content["size"])
+        return seconds
+
+    with ThreadPoolExecutor(PARALLEL_BUILDS) as pool:
+        while todo or running:
+            busy = {step.name for step in running.values()}
+            ready = [step for step in todo.values() if not any(need in todo or need in busy for need in step.needs)]
+            for step in ready[: PARALLEL_BUILDS - len(running)]:
+                report(step.name, "building", 0.0, 0)
+                running[pool.submit(work, todo.pop(step.name))] = step
+            finished, _unfinished = wait(running, return_when=FIRST_COMPLETED)
+            for future in finished:
+                step = running.pop(future)
+                error = future.exception()
+                if error:
+                    raise ArtifactError(f"{step.name}: {error}") from error
+                made.append(step.name)
+    return made
