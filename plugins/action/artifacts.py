@@ -9,7 +9,6 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-
 from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
     ArtifactError,
     Builder,
@@ -41,8 +40,8 @@ class ActionModule(ActionBase):
                 return {"changed": bool(missing), "cache": str(cache.directory), "made": missing}
             if tools := builder.missing_tools():
                 raise ArtifactError(
-                    f"Building needs {', '.join(tools)}, not found on this machine. Go must be {cache.pins['go']} or newer; "
-                    "the others are Debian packages: apt-get install gcc libseccomp-dev mmdebstrap nodejs npm pkg-config"
+                    f"Building needs {', '.join(tools)}, not found on this machine. Go must be {cache.pins['go']} or "
+                    "newer; the others are in apt-get install gcc libseccomp-dev mmdebstrap nodejs npm pkg-config"
                 )
 
             def report(name: str, state: str, seconds: float, size: int) -> None:

@@ -8,7 +8,6 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-
 from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
     ArtifactError,
     Cache,

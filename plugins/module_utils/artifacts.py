@@ -36,7 +36,7 @@ COLLECTION = Path(__file__).resolve().parents[2]
 EPOCH = 1735689600
 # Part of each digest: raise it when this file changes what it makes from the same sources.
 FORMAT = "1"
-# A Go build of one component uses both cores only while it compiles; a second one fills the gaps while the first one links.
+# A Go build keeps all cores busy only while it compiles; a second one fills the gap while the first one links.
 PARALLEL_BUILDS = 2
 
 
@@ -81,7 +81,7 @@ def file_digest(path: Path) -> str:
 
 
 def source_files(source: Path, patterns: list[str]) -> list[Path]:
-    """Return the files of ``source`` that match ``patterns``, sorted; raises ArtifactError where a pattern finds none."""
+    """Return the files of ``source`` that match ``patterns``, sorted; raises ArtifactError if a pattern finds none."""
     found: set[Path] = set()
     for pattern in patterns:
         matches = {path for path in source.glob(pattern) if path.is_file()}
@@ -116,7 +116,8 @@ class Cache:
     def component(self, name: str) -> Path:
         """Return the folder of a component; raises ArtifactError for a name that is not pinned."""
         if name not in self.pins["components"]:
-            raise ArtifactError(f"Unknown component {name!r}; files/artifacts.yml pins {', '.join(sorted(self.pins['components']))}.")
+            known = ", ".join(sorted(self.pins["components"]))
+            raise ArtifactError(f"Unknown component {name!r}; files/artifacts.yml pins {known}.")
         return self.directory / "artifacts" / name / f"{self.pins['components'][name]['version']}-{self.architecture}"
 
     def images(self, machines: set[str] | None = None) -> list[Image]:
@@ -140,7 +141,7 @@ class Cache:
             ) from error
 
     def machine_files(self, names: list[str]) -> list[dict[str, Any]]:
-        """Return the files that make up ``names`` (keys of ``machine_files`` in the pins): source, destination, sha256."""
+        """Return the files of ``names`` (keys of ``machine_files`` in the pins): source, destination, sha256, size."""
         result = []
         for name in names:
             if name not in self.pins["machine_files"]:
@@ -173,7 +174,8 @@ class Cache:
 
 def run(command: list[str], directory: Path, **environment: str) -> str:
     """Run a command and return its output; raises ArtifactError with the end of what it said."""
-    done = subprocess.run(command, cwd=directory, env={**os.environ, **environment}, capture_output=True, text=True, check=False)
+    variables = {**os.environ, **environment}
+    done = subprocess.run(command, cwd=directory, env=variables, capture_output=True, text=True, check=False)
     if done.returncode:
         said = "\n".join((done.stderr or done.stdout).strip().splitlines()[-15:])
         raise ArtifactError(f"{' '.join(command[:6])} … failed with exit status {done.returncode}:\n{said}")
@@ -210,9 +212,11 @@ def write_layer(path: Path, content: Mapping[str, Path]) -> None:
         for folder in folders:
             archive.addfile(archive_member(folder, mode=0o755, kind=tarfile.DIRTYPE))
         for place in sorted(files):
-            executable = os.access(files[place], os.X_OK)
+            status = files[place].stat()
             with files[place].open("rb") as stream:
-                archive.addfile(archive_member(place, files[place].stat().st_size, 0o755 if executable else 0o644), stream)
+                archive.addfile(
+                    archive_member(place, status.st_size, 0o755 if status.st_mode & 0o100 else 0o644), stream
+                )
 
 
 def write_image(archive: Path, reference: str, architecture: str, layers: list[Path], config: dict[str, Any]) -> str:
@@ -319,18 +323,17 @@ class Builder:
         folder = self.cache.component(name)
         if "go" in recipe:
             make: Callable[[Path], None] = functools.partial(self.build_go, recipe)
-            sources = source_files(self.collection / "files" / "build" / recipe["go"], ["go.*", *(["*.go"] if "." in recipe["packages"].values() else [])])
+            patterns = ["go.mod", "*.go"] if "." in recipe["packages"].values() else ["go.mod", "go.sum"]
+            sources = source_files(self.collection / "files" / "build" / recipe["go"], patterns)
         else:
             python = recipe["python"]
             make = functools.partial(self.build_python, python)
             root = self.collection / python["source"]
             sources = source_files(root, python["include"])
             if "ui" in python:
-                patterns = ["*.json", "*.js", "*.html", "src/**/*", "public/**/*"]
-                sources += [file for pattern in patterns for file in sorted((root / python["ui"]).glob(pattern)) if file.is_file()]
-        digest = digest_of(
-            FORMAT, self.cache.architecture, json.dumps(recipe, sort_keys=True), *(part for file in sources for part in (file.name, file.read_bytes()))
-        )
+                sources += source_files(root / python["ui"], ["*.json", "*.js", "*.html", "src/**/*"])
+        contents = [part for file in sources for part in (file.name, file.read_bytes())]
+        digest = digest_of(FORMAT, self.cache.architecture, json.dumps(recipe, sort_keys=True), *contents)
 
         def build() -> dict[str, Any]:
             folder.parent.mkdir(parents=True, exist_ok=True)
@@ -376,13 +379,9 @@ class Builder:
             # Go may want to write beside go.mod; the collection may lie where nobody can write.
             work = Path(temporary) / "build"
             shutil.copytree(family, work)
+            build = ["go", "build", "-trimpath", "-buildvcs=false", "-tags", ",".join(recipe.get("tags", []))]
             for binary, package in recipe["packages"].items():
-                tags = ",".join(recipe.get("tags", []))
-                run(
-                    ["go", "build", "-trimpath", "-buildvcs=false", "-tags", tags, "-ldflags", flags, "-o", str(target / binary), package],
-                    work,
-                    **environment,
-                )
+                run([*build, "-ldflags", flags, "-o", str(target / binary), package], work, **environment)
             for name, data in recipe.get("data", {}).items():
                 module = run(["go", "list", "-m", "-f", "{{.Dir}}", data["module"]], work, **environment).strip()
                 # copyfile leaves the module cache's read-only modes behind.
@@ -396,16 +395,21 @@ class Builder:
         requirements = source / "requirements.txt"
         if requirements.exists():
             packages = target / "site-packages"
-            command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps", "--require-hashes"]
-            command += ["--only-binary", ":all:", "--python-version", self.cache.pins["python"], "--implementation", "cp"]
-            command += ["--target", str(packages), "-r", str(requirements)]
+            command = [sys.executable, "-m", "pip", "install", "--quiet", "--no-compile", "--no-deps"]
+            command += ["--require-hashes", "--only-binary", ":all:", "--implementation", "cp"]
+            command += [
+                "--python-version",
+                self.cache.pins["python"],
+                "--target",
+                str(packages),
+                "-r",
+                str(requirements),
+            ]
             run(command, source)
             # Start scripts carry this machine's interpreter path, and so do their lines in the list of installed files.
             shutil.rmtree(packages / "bin", ignore_errors=True)
             for record in packages.glob("*.dist-info/RECORD"):
                 record.unlink()
-            for direct in packages.glob("*.dist-info/REQUESTED"):
-                direct.unlink()
         if "ui" in python:
             with tempfile.TemporaryDirectory() as temporary:
                 work = Path(temporary) / "ui"
@@ -414,10 +418,14 @@ class Builder:
                 run(["npm", "run", "build"], work)
                 shutil.copytree(work / "dist", target / python["ui"] / "dist")
 
+    def layer_path(self, name: str) -> Path:
+        """Return the place of a Debian layer in the cache."""
+        return self.cache.directory / "layers" / f"{name}-{self.cache.pins['debian']}-{self.cache.architecture}.tar"
+
     def layer_step(self, name: str, packages: list[str]) -> Step:
         """Return the step that makes a Debian layer with ``packages`` in it."""
         suite = self.cache.pins["debian"]
-        layer = self.cache.directory / "layers" / f"{name}-{suite}-{self.cache.architecture}.tar"
+        layer = self.layer_path(name)
 
         def make() -> dict[str, Any]:
             layer.parent.mkdir(parents=True, exist_ok=True)
@@ -433,6 +441,7 @@ class Builder:
         """Return the step that puts an image together."""
         recipe = image.recipe
         component = recipe["component"]
+        layers = [self.layer_path(recipe["layer"])] if "layer" in recipe else []
         needs = [f"{component} {self.cache.pins['components'][component]['version']}"]
         needs += [f"layer {recipe['layer']}"] if "layer" in recipe else []
 
@@ -450,11 +459,16 @@ class Builder:
             with tempfile.TemporaryDirectory(dir=image.archive.parent) as temporary:
                 own = Path(temporary) / "layer.tar"
                 write_layer(own, content)
-                layers = [self.cache.directory / "layers" / f"{recipe['layer']}-{self.cache.pins['debian']}-{self.cache.architecture}.tar"] if "layer" in recipe else []
                 manifest = write_image(image.archive, image.reference, self.cache.architecture, [*layers, own], config)
-            return {"reference": image.reference, "manifest": manifest, "size": image.archive.stat().st_size, "sha256": file_digest(image.archive)}
+            return {
+                "reference": image.reference,
+                "manifest": manifest,
+                "size": image.archive.stat().st_size,
+                "sha256": file_digest(image.archive),
+            }
 
-        digest = digest_of(FORMAT, image.reference, json.dumps(dict(recipe), sort_keys=True), *(digests[need] for need in needs))
+        description = json.dumps(dict(recipe), sort_keys=True)
+        digest = digest_of(FORMAT, image.reference, description, *(digests[need] for need in needs))
         return Step(f"image {image.reference}", image.archive, image.record, digest, make, tuple(needs))
 
     def missing_tools(self) -> list[str]:
@@ -466,8 +480,8 @@ def make_root_filesystem(target: Path, suite: str, packages: list[str], variant:
     """Write a Debian root file system (a tar) with ``packages``; the same packages give the same bytes."""
     # mmdebstrap names the apt lines itself; documentation and translations are a third of a small system.
     slim = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "man", "info", "locale", "lintian")]
-    command = ["mmdebstrap", f"--variant={variant}", "--quiet", f"--include={','.join(packages)}", *slim, suite, str(target)]
-    run(command, target.parent, SOURCE_DATE_EPOCH=str(EPOCH))
+    command = ["mmdebstrap", f"--variant={variant}", "--quiet", f"--include={','.join(packages)}", *slim]
+    run([*command, suite, str(target)], target.parent, SOURCE_DATE_EPOCH=str(EPOCH))
 
 
 def execute(steps: list[Step], report: Callable[[str, str, float, int], None]) -> list[str]:

@@ -1,12 +1,14 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
 DOCUMENTATION = r"""
 module: node_artifacts
 short_description: Put binaries and images from the controller's cache on a machine
 version_added: 0.1.0
 description:
   - Installs binaries with the pinned checksum, and imports images into containerd's C(k8s.io) namespace.
-  - Only what the machine lacks is transferred. Where the cache itself is mounted at C(/var/cache/kubescale), nothing is.
+  - Only what the machine lacks is transferred; nothing where the cache itself is mounted at C(/var/cache/kubescale).
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
@@ -51,46 +53,95 @@ imported:
 
 import hashlib
 import json
-import os
 import shutil
+from pathlib import Path
+from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 
-MOUNTED_CACHE = "/var/cache/kubescale"
-# What this module installed, and how the file looked then: saves reading half a gigabyte at each run.
-RECORD = "/var/lib/kubescale/artifacts.json"
+MOUNTED_CACHE = Path("/var/cache/kubescale")
+# What this module installed, and how each file looked then: saves reading half a gigabyte at each run.
+RECORD = Path("/var/lib/kubescale/artifacts.json")
 
 
-def file_digest(path):
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
     total = hashlib.sha256()
-    with open(path, "rb") as stream:
+    with path.open("rb") as stream:
         for block in iter(lambda: stream.read(1024 * 1024), b""):
             total.update(block)
     return total.hexdigest()
 
 
-def look(path):
-    """Return what tells a changed file from the one that was recorded."""
-    status = os.stat(path)
+def look(path: Path) -> list[int]:
+    """Return what tells a file that was changed from the one that was recorded."""
+    status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
-def installed_digest(path, recorded):
-    """Return the SHA-256 of an installed file, or None where there is none."""
-    if not os.path.exists(path):
-        return None
-    if recorded and recorded["look"] == look(path):
-        return recorded["sha256"]
-    return file_digest(path)
+def write_record(record: dict[str, Any]) -> None:
+    """Write the record whole or not at all."""
+    temporary = RECORD.with_suffix(".new")
+    temporary.write_text(json.dumps(record), encoding="utf-8")
+    temporary.replace(RECORD)
 
 
-def present_images(module):
-    """Return the names of the images that containerd has."""
-    _code, out, _err = module.run_command(["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"], check_rc=True)
-    return set(out.split())
+class Installer:
+    """Compares what a machine has with what it shall have, and installs the rest."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.record: dict[str, Any] = {"files": {}, "images": {}}
+        if RECORD.exists():
+            self.record = json.loads(RECORD.read_text(encoding="utf-8"))
+
+    def is_installed(self, item: dict[str, Any]) -> bool:
+        """Tell whether a binary is there with the wanted content."""
+        path = Path(item["destination"])
+        if not path.exists():
+            return False
+        recorded = self.record["files"].get(item["destination"])
+        if recorded and recorded["look"] == look(path):
+            return bool(recorded["sha256"] == item["sha256"])
+        return file_digest(path) == item["sha256"]
+
+    def missing_images(self) -> list[dict[str, Any]]:
+        """Return the images that containerd has not, or has with another content."""
+        images: list[dict[str, Any]] = self.module.params["images"]
+        if not images or (self.module.check_mode and not self.module.get_bin_path("ctr")):
+            return images
+        command = ["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"]
+        present = self.module.run_command(command, check_rc=True)[1].split()
+        recorded = self.record["images"]
+        return [
+            item
+            for item in images
+            if item["reference"] not in present or recorded.get(item["reference"]) != item["manifest"]
+        ]
+
+    def source(self, item: dict[str, Any]) -> Path | None:
+        """Return where the content of a binary or image can be read on this machine."""
+        transferred = self.module.params["transferred"].get(item["source"])
+        candidates = ([Path(transferred)] if transferred else []) + [MOUNTED_CACHE / item["source"]]
+        return next((path for path in candidates if path.exists() and path.stat().st_size == item["size"]), None)
+
+    def install(self, item: dict[str, Any], source: Path) -> None:
+        """Put a binary in its place, whole or not at all."""
+        destination = Path(item["destination"])
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        temporary = destination.with_name(f"{destination.name}.new")
+        shutil.copyfile(source, temporary)
+        if file_digest(temporary) != item["sha256"]:
+            temporary.unlink()
+            self.module.fail_json(
+                msg=f"{destination}: the copy's SHA-256 is not {item['sha256']}: the cache or the way here damaged it."
+            )
+        self.module.set_mode_if_different(str(temporary), "0755", changed=False)
+        # The file of a running program cannot be written, but it can be replaced.
+        temporary.replace(destination)
 
 
-def main():
+def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "files": {"type": "list", "elements": "dict", "default": []},
@@ -99,75 +150,44 @@ def main():
         },
         supports_check_mode=True,
     )
-    try:
-        with open(RECORD, encoding="utf-8") as stream:
-            record = json.load(stream)
-    except FileNotFoundError:
-        record = {"files": {}, "images": {}}
-    before = json.dumps(record, sort_keys=True)
-
-    def source_of(item):
-        for candidate in (module.params["transferred"].get(item["source"]), os.path.join(MOUNTED_CACHE, item["source"])):
-            if candidate and os.path.exists(candidate) and os.path.getsize(candidate) == item["size"]:
-                return candidate
-        return None
-
-    files = [
-        item
-        for item in module.params["files"]
-        if installed_digest(item["destination"], record["files"].get(item["destination"])) != item["sha256"]
-    ]
-    images = []
-    if module.params["images"] and not (module.check_mode and module.get_bin_path("ctr") is None):
-        present = present_images(module)
-        images = [
-            item
-            for item in module.params["images"]
-            if item["reference"] not in present or record["images"].get(item["reference"]) != item["manifest"]
-        ]
-    elif module.params["images"]:
-        images = module.params["images"]
-    result = {
-        "changed": bool(files or images),
+    installer = Installer(module)
+    files = [item for item in module.params["files"] if not installer.is_installed(item)]
+    images = installer.missing_images()
+    names = [item["destination"] for item in files] + [item["reference"] for item in images]
+    result: dict[str, Any] = {
+        "changed": bool(names),
         "installed": [item["destination"] for item in files],
         "imported": [item["reference"] for item in images],
-        "diff": {
-            "before": "",
-            "after": "".join(f"{name}\n" for name in [item["destination"] for item in files] + [item["reference"] for item in images]),
-        },
+        "diff": {"before": "", "after": "".join(f"{name}\n" for name in names)},
     }
-    lacking = [item["source"] for item in files + images if source_of(item) is None]
     if module.check_mode:
         module.exit_json(**result)
+    sources = {item["source"]: installer.source(item) for item in files + images}
+    lacking = [name for name, path in sources.items() if path is None]
+    if lacking and module.params["transferred"]:
+        module.fail_json(
+            msg=f"Transferred, but of another size than in the cache: {', '.join(lacking)}. Is its disk full?"
+        )
     if lacking:
-        if module.params["transferred"]:
-            module.fail_json(msg=f"Transferred files have another size than recorded in the cache: {', '.join(lacking)}. Is its disk full?")
         module.exit_json(changed=False, lacking=lacking)
-
-    os.makedirs(os.path.dirname(RECORD), exist_ok=True)
+    RECORD.parent.mkdir(parents=True, exist_ok=True)
     for item in files:
-        destination = item["destination"]
-        os.makedirs(os.path.dirname(destination), exist_ok=True)
-        temporary = f"{destination}.new"
-        shutil.copyfile(source_of(item), temporary)
-        if file_digest(temporary) != item["sha256"]:
-            os.unlink(temporary)
-            module.fail_json(msg=f"{destination}: the copy's checksum is not {item['sha256']}. The cache or the way to the machine is damaged.")
-        os.chmod(temporary, 0o755)
-        # A running program's file cannot be written, but it can be replaced.
-        os.replace(temporary, destination)
-    for item in module.params["files"]:
-        record["files"][item["destination"]] = {"sha256": item["sha256"], "look": look(item["destination"])}
+        installer.install(item, sources[item["source"]])
     for item in images:
         # Unpacking waits until a pod needs the image: a machine seldom runs all of them.
-        command = ["ctr", "--namespace", "k8s.io", "images", "import", "--no-unpack", source_of(item)]
+        command = ["ctr", "--namespace", "k8s.io", "images", "import", "--no-unpack", str(sources[item["source"]])]
         module.run_command(command, check_rc=True)
-        record["images"][item["reference"]] = item["manifest"]
-    if json.dumps(record, sort_keys=True) != before:
-        temporary = f"{RECORD}.new"
-        with open(temporary, "w", encoding="utf-8") as stream:
-            json.dump(record, stream)
-        os.replace(temporary, RECORD)
+    installed = {
+        item["destination"]: {"sha256": item["sha256"], "look": look(Path(item["destination"]))}
+        for item in module.params["files"]
+    }
+    imported = {item["reference"]: item["manifest"] for item in module.params["images"]}
+    record = {
+        "files": {**installer.record["files"], **installed},
+        "images": {**installer.record["images"], **imported},
+    }
+    if record != installer.record:
+        write_record(record)
     module.exit_json(**result)
 
 
