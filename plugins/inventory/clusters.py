@@ -1,0 +1,363 @@
+"""Inventory of Kubernetes clusters: a short clusters.yml becomes machines, groups, and one host per cluster."""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+name: clusters
+short_description: Clusters, their machines, and one host per cluster for its API
+author: kubescale founders
+version_added: 0.1.0
+description:
+  - Reads a file named C(clusters.yml) and makes the hosts and groups that the playbooks of this collection work on.
+  - Every machine becomes a host. Every cluster becomes a host too, named as the cluster and run on the controller, so
+    that work against the APIs of many clusters goes in parallel.
+  - "Groups: C(nodes), C(control_plane), C(workers) (machines of all clusters), C(clusters) (the API hosts),
+    C(<cluster>_control_plane), C(<cluster>_workers), C(cluster_<name>) (machines and API host of a cluster),
+    C(env_<environment>), C(ring_<n>). Characters that a group name cannot have become C(_)."
+  - "Variables of every host of a cluster: C(cluster_name), C(cluster_environment), C(cluster_ring),
+    C(cluster_state_dir), C(cluster_kubeconfig), C(cluster_control_plane), C(cluster_workers), C(cluster_existing)."
+  - Beside the file, C(group_vars/cluster_<name>.yml) takes the variables of one cluster and C(group_vars/all.yml) those
+    of all.
+  - Where two group variable files disagree, the narrower wins - C(env_*), C(ring_*) and C(nodes), then
+    C(control_plane) and C(workers), then C(cluster_<name>), then C(<cluster>_control_plane) and C(<cluster>_workers).
+options:
+  plugin:
+    description: Says that the file is for this plugin.
+    type: str
+    required: true
+    choices: [kubescale.fleet.clusters]
+  clusters:
+    description:
+      - Clusters by name. The name is a DNS label and names the API host, groups, and the directory of the cluster's
+        state.
+      - "Keys of a cluster: V(environment) (string, C(default) if left out), V(ring) (whole number from 0, 0 if left
+        out) and either V(control_plane) and V(workers) (a list of machine names, or a mapping of machine name to host
+        variables) or V(kubeconfig) (path of an existing cluster's kubeconfig, relative to this file)."
+    type: dict
+    required: true
+  state_dir:
+    description:
+      - Directory under which every cluster keeps what a run leaves on the controller, relative to the current one.
+      - Set by the environment variable only, so that one inventory serves several checkouts.
+    type: path
+    default: .state
+    env:
+      - name: KUBESCALE_STATE_DIR
+"""
+
+EXAMPLES = """
+# inventory/production/clusters.yml
+plugin: kubescale.fleet.clusters
+clusters:
+  berlin:
+    environment: production
+    ring: 1
+    control_plane:
+      berlin-cp1: {ansible_host: 192.0.2.11}
+      berlin-cp2: {ansible_host: 192.0.2.12}
+      berlin-cp3: {ansible_host: 192.0.2.13}
+    workers:
+      berlin-w1: {ansible_host: 192.0.2.21}
+      berlin-w2: {ansible_host: 192.0.2.22}
+  managed:
+    environment: staging
+    kubeconfig: managed.kubeconfig
+"""
+
+import difflib
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleParserError
+from ansible.inventory.data import InventoryData
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.inventory import BaseInventoryPlugin
+
+FILE_NAMES = ("clusters.yml", "clusters.yaml")
+TOP_KEYS = ("plugin", "clusters")
+CLUSTER_KEYS = ("environment", "ring", "control_plane", "workers", "kubeconfig")
+DERIVED = (
+    "cluster_name",
+    "cluster_environment",
+    "cluster_ring",
+    "cluster_state_dir",
+    "cluster_kubeconfig",
+    "cluster_control_plane",
+    "cluster_workers",
+    "cluster_existing",
+)
+RESERVED = ("all", "ungrouped", "localhost", "nodes", "workers", "clusters")
+LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+LABEL_RULE = "lower case letters, digits and '-', beginning and ending with a letter or digit, 63 characters at most"
+
+
+@dataclass
+class Cluster:
+    """One cluster of the file; machines map to their host variables, in the order of the file."""
+
+    name: str
+    environment: str = "default"
+    ring: int = 0
+    control_plane: dict[str, dict[str, Any]] = field(default_factory=dict)
+    workers: dict[str, dict[str, Any]] = field(default_factory=dict)
+    kubeconfig: str | None = None
+
+    @property
+    def group(self) -> str:
+        """The cluster's name with what a group name cannot have replaced."""
+        return group_name(self.name)
+
+    @property
+    def machines(self) -> dict[str, dict[str, Any]]:
+        """Control planes and workers with their host variables."""
+        return {**self.control_plane, **self.workers}
+
+
+class Problems(list[str]):
+    """What is wrong with the file, in sentences that begin with the key."""
+
+    def add(self, key: str, text: str) -> None:
+        """Note that ``key`` (dotted path in the file) is wrong; ``text`` says what is allowed."""
+        self.append(f"{key}: {text}")
+
+    def unknown(self, where: str, keys: Iterable[Any], allowed: Sequence[str]) -> None:
+        """Note every key of ``keys`` that is not allowed, with the nearest one that is."""
+        for key in keys:
+            if key not in allowed:
+                near = difflib.get_close_matches(str(key), allowed, n=1)
+                hint = f", did you mean '{near[0]}'?" if near else ""
+                self.add(f"{where}{key}", f"unknown key{hint} (allowed: {', '.join(allowed)})")
+
+    def message(self, file: str) -> str:
+        """The first problem, with the name of the file, and how many more there are."""
+        more = f" (and {len(self) - 1} more, see below)" if len(self) > 1 else ""
+        return f"{file}: {self[0]}{more}"
+
+    def rest(self) -> str:
+        """All problems, one per line, if there is more than one."""
+        return "All that is wrong:\n" + "\n".join(f"  {problem}" for problem in self) if len(self) > 1 else ""
+
+
+def group_name(name: str) -> str:
+    """Turn a DNS name into a group name: '-' and '.' become '_'."""
+    return re.sub(r"[^A-Za-z0-9_]", "_", name)
+
+
+def is_label(name: object) -> bool:
+    """Whether ``name`` is a DNS label (RFC 1123)."""
+    return isinstance(name, str) and LABEL.fullmatch(name) is not None
+
+
+def read_machines(value: object, key: str, problems: Problems) -> dict[str, dict[str, Any]]:
+    """Read a list of names or a mapping of name to host variables; what is wrong goes into ``problems``."""
+    if value is None:
+        return {}
+    if isinstance(value, Mapping):
+        pairs = list(value.items())
+    elif isinstance(value, Sequence) and not isinstance(value, str):
+        pairs = [(name, None) for name in value]
+    else:
+        problems.add(
+            key, f"is {value!r}, but must be a list of machine names or a mapping of machine name to host variables"
+        )
+        return {}
+    machines: dict[str, dict[str, Any]] = {}
+    for name, variables in pairs:
+        if not isinstance(name, str) or len(name) > 253 or not all(is_label(part) for part in name.split(".")):
+            problems.add(key, f"{name!r} is not a machine name ({LABEL_RULE}; labels may be joined by '.')")
+        elif name in machines:
+            problems.add(key, f"machine {name} is listed twice")
+        elif variables is not None and not isinstance(variables, Mapping):
+            problems.add(f"{key}.{name}", f"is {variables!r}, but must be a mapping of host variables")
+        else:
+            machines[name] = dict(variables or {})
+            for variable in machines[name]:
+                if not isinstance(variable, str) or not variable.isidentifier():
+                    problems.add(f"{key}.{name}", f"{variable!r} is not a variable name (letters, digits and '_')")
+                elif variable in DERIVED:
+                    problems.add(
+                        f"{key}.{name}.{variable}", "comes from clusters.yml itself and cannot be set for a machine"
+                    )
+    return machines
+
+
+def read_cluster(name: str, value: object, problems: Problems) -> Cluster:
+    """Read one cluster; what is wrong goes into ``problems``."""
+    key = f"clusters.{name}"
+    cluster = Cluster(name)
+    if not is_label(name):
+        problems.add(key, f"{name!r} is not a cluster name ({LABEL_RULE})")
+    elif name in RESERVED:
+        problems.add(key, f"'{name}' is a name that Ansible or this collection uses itself; take another")
+    if not isinstance(value, Mapping):
+        problems.add(key, f"is {value!r}, but must be a mapping with control_plane (and workers) or kubeconfig")
+        return cluster
+    problems.unknown(f"{key}.", value, CLUSTER_KEYS)
+
+    environment = value.get("environment", cluster.environment)
+    if is_label(environment):
+        cluster.environment = str(environment)
+    else:
+        problems.add(f"{key}.environment", f"{environment!r} is not an environment name ({LABEL_RULE})")
+    ring = value.get("ring", cluster.ring)
+    if isinstance(ring, int) and not isinstance(ring, bool) and ring >= 0:
+        cluster.ring = int(ring)
+    else:
+        problems.add(f"{key}.ring", f"is {ring!r}, but must be a whole number from 0")
+
+    cluster.control_plane = read_machines(value.get("control_plane"), f"{key}.control_plane", problems)
+    cluster.workers = read_machines(value.get("workers"), f"{key}.workers", problems)
+    if "kubeconfig" in value:
+        kubeconfig = value["kubeconfig"]
+        if isinstance(kubeconfig, str) and kubeconfig:
+            cluster.kubeconfig = str(kubeconfig)
+        else:
+            problems.add(f"{key}.kubeconfig", f"is {kubeconfig!r}, but must be the path of a kubeconfig file")
+        for machines in ("control_plane", "workers"):
+            if machines in value:
+                problems.add(
+                    f"{key}.{machines}",
+                    "cannot stand beside kubeconfig: a cluster is either built on machines or an existing one",
+                )
+    elif not value.get("control_plane"):
+        problems.add(key, "has neither control_plane (machines to build it on) nor kubeconfig (an existing cluster)")
+    return cluster
+
+
+def check_names(clusters: Sequence[Cluster], problems: Problems) -> None:
+    """Find names used twice: machines, clusters named like machines, and different things that need the same group."""
+    places: dict[str, str] = {}
+    for cluster in clusters:
+        for role, machines in (("control_plane", cluster.control_plane), ("workers", cluster.workers)):
+            for machine in machines:
+                place = f"clusters.{cluster.name}.{role}"
+                if machine in places:
+                    problems.add(
+                        f"{place}.{machine}",
+                        f"machine {machine} is already in {places[machine]}; it can be in one place only",
+                    )
+                places.setdefault(machine, place)
+                if machine in RESERVED:
+                    problems.add(
+                        f"{place}.{machine}",
+                        f"'{machine}' is a name that Ansible or this collection uses itself; take another",
+                    )
+    for cluster in clusters:
+        if cluster.name in places:
+            problems.add(
+                f"clusters.{cluster.name}",
+                f"has the name of a machine in {places[cluster.name]}; the cluster is a host too, so names must differ",
+            )
+    meanings: dict[str, str] = dict.fromkeys(
+        ("nodes", "control_plane", "workers", "clusters"), "a group of all clusters"
+    )
+    for cluster in clusters:
+        for group, meaning in (
+            (f"{cluster.group}_control_plane", f"control plane of {cluster.name}"),
+            (f"{cluster.group}_workers", f"workers of {cluster.name}"),
+            (f"cluster_{cluster.group}", f"cluster {cluster.name}"),
+            (f"env_{group_name(cluster.environment)}", f"environment {cluster.environment}"),
+            (f"ring_{cluster.ring}", f"ring {cluster.ring}"),
+        ):
+            if meanings.setdefault(group, meaning) != meaning:
+                problems.add(
+                    f"clusters.{cluster.name}",
+                    f"needs group {group} ({meaning}), which already means: {meanings[group]}; rename one of them",
+                )
+
+
+def read_clusters(config: Mapping[str, Any]) -> tuple[Problems, list[Cluster]]:
+    """Read the content of a clusters.yml; return all that is wrong with it, and its clusters."""
+    problems = Problems()
+    problems.unknown("", config, TOP_KEYS)
+    content = config.get("clusters")
+    clusters: list[Cluster] = []
+    if isinstance(content, Mapping) and content:
+        clusters = [read_cluster(str(name), value, problems) for name, value in content.items()]
+        check_names(clusters, problems)
+    else:
+        problems.add("clusters", f"is {content!r}, but must be a mapping of cluster name to its machines or kubeconfig")
+    return problems, clusters
+
+
+class InventoryModule(BaseInventoryPlugin):
+    """Makes hosts and groups of a clusters.yml; see DOCUMENTATION."""
+
+    NAME = "kubescale.fleet.clusters"
+    trusted_by_default = True  # the file is the user's own, like any YAML inventory
+
+    def verify_file(self, path: str) -> bool:
+        """Take files named clusters.yml (or .yaml) only, so that other inventory files may lie beside it."""
+        return bool(super().verify_file(path)) and Path(path).name in FILE_NAMES
+
+    def parse(self, inventory: InventoryData, loader: DataLoader, path: str, cache: bool = True) -> None:
+        """Fill the inventory.
+
+        Raises:
+            AnsibleParserError: naming the file and every wrong key.
+        """
+        super().parse(inventory, loader, path, cache)
+        config = self._read_config_data(path)
+        problems, clusters = read_clusters(config)
+        if problems:
+            raise AnsibleParserError(problems.message(os.path.relpath(path)), help_text=problems.rest())
+        state = Path(self.get_option("state_dir")).absolute()
+        for group in ("nodes", "control_plane", "workers", "clusters"):
+            inventory.add_group(group)
+        for group in ("control_plane", "workers"):
+            inventory.add_child("nodes", group)
+        # On the machines the controller's interpreter means nothing; "auto" would cost a discovery per machine.
+        inventory.set_variable("nodes", "ansible_python_interpreter", "/usr/bin/python3")
+        for cluster in clusters:
+            self._add(cluster, state, Path(path).absolute().parent)
+
+    def _add(self, cluster: Cluster, state: Path, directory: Path) -> None:
+        """Add the groups, hosts and variables of one cluster; ``directory`` is where its inventory file lies."""
+        inventory: Any = self.inventory
+        whole = f"cluster_{cluster.group}"
+        inventory.add_group(whole)
+        for parent in (f"env_{group_name(cluster.environment)}", f"ring_{cluster.ring}"):
+            inventory.add_group(parent)
+            inventory.add_child(parent, whole)
+        # A variable of one cluster must win over that of a role group, which is as deep in the tree.
+        inventory.set_variable(whole, "ansible_group_priority", 10)
+        for role, machines in (("control_plane", cluster.control_plane), ("workers", cluster.workers)):
+            group = f"{cluster.group}_{role}"
+            inventory.add_group(group)
+            inventory.add_child(role, group)
+            inventory.add_child(whole, group)
+            for machine, variables in machines.items():
+                inventory.add_host(machine, group=group)
+                for name, value in variables.items():
+                    inventory.set_variable(machine, name, value)
+            if role == "control_plane" and machines and len(machines) % 2 == 0:
+                self.display.warning(
+                    f"clusters.{cluster.name}.control_plane: {len(machines)} control planes: etcd needs a majority, so "
+                    f"an even number survives no more failures than {len(machines) - 1} would; take an odd number"
+                )
+
+        inventory.add_host(cluster.name, group="clusters")
+        inventory.add_child(whole, cluster.name)
+        inventory.set_variable(cluster.name, "ansible_connection", "local")
+        inventory.set_variable(cluster.name, "ansible_python_interpreter", sys.executable)
+
+        home = state / cluster.name
+        kubeconfig = (
+            home / "kubeconfig" if cluster.kubeconfig is None else directory / Path(cluster.kubeconfig).expanduser()
+        )
+        for name, value in (
+            ("cluster_name", cluster.name),
+            ("cluster_environment", cluster.environment),
+            ("cluster_ring", cluster.ring),
+            ("cluster_state_dir", str(home)),
+            ("cluster_kubeconfig", str(kubeconfig)),
+            ("cluster_control_plane", list(cluster.control_plane)),
+            ("cluster_workers", list(cluster.workers)),
+            ("cluster_existing", cluster.kubeconfig is not None),
+        ):
+            inventory.set_variable(whole, name, value)
