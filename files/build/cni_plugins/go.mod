@@ -1,0 +1,7 @@
+module kubescale.fleet/build/cni_plugins
+
+go 1.26
+
+require (
+	github.com/containernetworking/plugins v1.9.1
+)
