@@ -1,0 +1,106 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Checks every link of a cluster's chain, in the controller's own process."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.report import cluster_facts, update_report
+from ansible_collections.kubescale.fleet.plugins.module_utils.verify import (
+    CheckDataError,
+    Result,
+    load_checks,
+    run_checks,
+)
+
+
+class ActionModule(ActionBase):
+    """See the module of the same name for options and results."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Check, put the result into the report, and fail with every check that does not hold."""
+        super().run(tmp, task_vars)
+        _, arguments = self.validate_argument_spec(
+            {
+                "kubeconfig": {"type": "path", "required": True},
+                "checks": {"type": "list", "elements": "dict", "required": True},
+                "timeout": {"type": "float", "default": 300.0},
+                "report": {"type": "path"},
+            }
+        )
+        variables = task_vars or {}
+        cluster = variables.get("cluster_name", variables.get("inventory_hostname", ""))
+        only_look = self._task.check_mode
+        if only_look and not Path(arguments["kubeconfig"]).expanduser().exists():
+            return {
+                "changed": False,
+                "checks": [],
+                "msg": f"Nothing to check: {arguments['kubeconfig']} does not exist yet.",
+            }
+        absent = [
+            name.removesuffix("_state")
+            for name, value in variables.items()
+            if name.endswith("_state") and value == "absent"
+        ]
+        display = Display()
+        start = time.monotonic()
+        try:
+            api = connect(arguments["kubeconfig"])
+            checks = load_checks(arguments["checks"], absent)
+            results = run_checks(
+                api,
+                checks,
+                # In check mode nothing was applied, so there is nothing to wait for.
+                0 if only_look else arguments["timeout"],
+                lambda line: display.display(f"  verify {cluster}: {line}"),
+            )
+            seconds = round(time.monotonic() - start, 2)
+            failed = [result for result in results if not result.ok]
+            outcome: dict[str, Any] = {
+                "changed": False,
+                "checks": [
+                    {name: getattr(result, name) for name in ("id", "title", "ok", "evidence", "seconds")}
+                    for result in results
+                ],
+                "seconds": seconds,
+                "msg": f"{len(results) - len(failed)} of {len(results)} checks hold, after {seconds:.1f} s",
+            }
+            if arguments["report"] and not only_look:
+                verified = {
+                    "finished": time.time(),
+                    "seconds": seconds,
+                    "checks": [result.as_dict() for result in results],
+                }
+                outcome["report"] = str(
+                    update_report(Path(arguments["report"]), cluster, cluster_facts(api), verify=verified)
+                )
+        except (ApiError, KubeconfigError, CheckDataError, OSError) as error:
+            raise AnsibleActionFail(f"verify {cluster}: {error}") from error
+        if failed and only_look:
+            self._display.warning(describe(cluster, failed, len(results)))
+        elif failed:
+            outcome.update(failed=True, msg=describe(cluster, failed, len(results)))
+        return outcome
+
+
+def describe(cluster: str, failed: Sequence[Result], count: int) -> str:
+    """Every failed check for a person: what was seen, why it matters, what to do next."""
+    lines = [f"{len(failed)} of {count} checks of {cluster} do not hold:"]
+    for result in failed:
+        lines += [
+            f"- {result.title} ({result.id})",
+            f"    seen: {result.evidence}",
+            f"    why it matters: {result.reason}",
+            f"    next: {result.next}",
+        ]
+    return "\n".join(lines)

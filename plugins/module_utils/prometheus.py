@@ -1,0 +1,54 @@
+"""Questions to a cluster's Prometheus, asked through the service proxy of its API server.
+
+Nothing is forwarded or published for it: whoever may use the API server's proxy may ask.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+from urllib.parse import urlencode
+
+# The service of the roles' Prometheus: namespace, name and port of the object they create.
+SERVICE = "monitoring/prometheus-k8s:9090"
+
+
+class Reader(Protocol):
+    """The part of an API connection that is needed here (see ``kube.Api``)."""
+
+    def raw(self, path: str) -> Any:
+        """Return the JSON answer at a path of the API server; raise ``ApiError`` where there is none."""
+
+
+class PrometheusError(Exception):
+    """Prometheus answered, but not with data; the message is its own."""
+
+
+def service_path(service: str, path: str, arguments: Mapping[str, Any] | None = None) -> str:
+    """Path on the API server that leads to ``path`` of a service ``namespace/name:port``."""
+    namespace, _, name = service.partition("/")
+    query = f"?{urlencode(arguments)}" if arguments else ""
+    return f"/api/v1/namespaces/{namespace}/services/{name}/proxy{path}{query}"
+
+
+def prometheus_data(answer: Any, question: str) -> Any:
+    """Data of a Prometheus answer; a ``PrometheusError`` with its reason when it holds none."""
+    if not isinstance(answer, Mapping) or answer.get("status") != "success":
+        reason = answer.get("error", answer) if isinstance(answer, Mapping) else answer
+        raise PrometheusError(f"Prometheus did not answer {question}: {reason}")
+    return answer["data"]
+
+
+def prometheus_query(api: Reader, expr: str, service: str = SERVICE) -> list[dict[str, Any]]:
+    """Samples of an instant query, as Prometheus' JSON has them (``metric`` labels and ``value``)."""
+    answer = api.raw(service_path(service, "/api/v1/query", {"query": expr}))
+    return prometheus_data(answer, expr)["result"]
+
+
+def prometheus_query_range(
+    api: Reader, expr: str, start: float, end: float, step: float, service: str = SERVICE
+) -> list[dict[str, Any]]:
+    """Series of a range query between two Unix times, one value every ``step`` seconds."""
+    arguments = {"query": expr, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
+    answer = api.raw(service_path(service, "/api/v1/query_range", arguments))
+    return prometheus_data(answer, expr)["result"]

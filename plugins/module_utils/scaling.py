@@ -1,0 +1,445 @@
+"""How an autoscaler reacts to a load: samples of one run, and what they mean.
+
+An *observer* asks the API once per interval and keeps a sample. Everything is timed by the controller's clock at the moment it was seen,
+so that clocks of other machines don't matter; a step is therefore late by one interval at most. Times are seconds.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from decimal import Decimal, InvalidOperation
+from typing import Any
+
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import CONNECTIONS, ApiError
+from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import PrometheusError, prometheus_query_range
+from ansible_collections.kubescale.fleet.plugins.module_utils.verify import (
+    condition,
+    explain,
+    holds,
+    matches,
+    metric_by_pod,
+    pod_metrics,
+    why_not_ready,
+)
+
+# Kubernetes' default when neither the autoscaler nor the cluster says otherwise.
+TOLERANCE = 0.1
+SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
+
+
+class ScalingError(Exception):
+    """The app did not scale as the load demands; the message says at which step it stopped, and why."""
+
+
+def quantity(text: str) -> float:
+    """Number that a Kubernetes quantity such as ``10m``, ``1.5`` or ``2Ki`` stands for; ``ValueError`` if it is none."""
+    for suffix, bits in BINARY.items():
+        if text.endswith(suffix):
+            return float(text.removesuffix(suffix)) * 2**bits
+    digits = text.rstrip("numkMGTPE") if not text[-1:].isdigit() else text
+    suffix = text[len(digits) :]
+    try:
+        return float(Decimal(digits).scaleb(SUFFIXES[suffix]))
+    except (InvalidOperation, KeyError):
+        raise ValueError(f"{text!r} is not a quantity such as 10m or 1.5") from None
+
+
+@dataclass(frozen=True)
+class Goal:
+    """What an autoscaler wants per pod, and how far it may go.
+
+    ``target`` is the metric per pod, ``tolerance`` the share of it that is let pass.
+    """
+
+    namespace: str
+    name: str
+    metric: str
+    target: float
+    minimum: int
+    maximum: int
+    tolerance: float
+
+    @classmethod
+    def of(cls, autoscaler: Mapping[str, Any]) -> Goal:
+        """Goal of an autoscaling/v2 object's first Pods metric; ``ScalingError`` when it has none."""
+        spec, metadata = autoscaler["spec"], autoscaler["metadata"]
+        metrics = pod_metrics(autoscaler)
+        if not metrics:
+            raise ScalingError(
+                f"HorizontalPodAutoscaler {metadata['namespace']}/{metadata['name']} has no metric of type Pods"
+            )
+        tolerance = ((spec.get("behavior") or {}).get("scaleUp") or {}).get("tolerance")
+        return cls(
+            metadata["namespace"],
+            metadata["name"],
+            metrics[0]["metric"]["name"],
+            quantity(metrics[0]["target"]["averageValue"]),
+            spec.get("minReplicas", 1),
+            spec["maxReplicas"],
+            quantity(str(tolerance)) if tolerance is not None else TOLERANCE,
+        )
+
+    def replicas(self, total: float) -> int:
+        """Replicas at which ``total`` of the metric is met exactly, within the autoscaler's bounds."""
+        # Rounded first: 5.000000000000001 of a counter's rate is 5.
+        return max(self.minimum, min(self.maximum, math.ceil(round(total / self.target, 6))))
+
+    def enough(self, total: float) -> int:
+        """Replicas with which the autoscaler rests: ``replicas``, less what its tolerance lets pass."""
+        return max(self.minimum, min(self.maximum, math.ceil(round(total / (self.target * (1 + self.tolerance)), 6))))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What was seen at one moment; ``t`` in seconds since the observation began, None where the API had no answer.
+
+    ``metric`` is the average per pod from the metrics API, ``seen`` the one that the autoscaler wrote into its status.
+    """
+
+    t: float
+    load: bool
+    metric: float | None
+    seen: float | None
+    pods: int
+    ready: int
+    current: int
+    desired: int
+
+
+@dataclass(frozen=True)
+class Happening:
+    """An event that the autoscaler recorded."""
+
+    t: float
+    reason: str
+    message: str
+
+
+@dataclass
+class Run:
+    """One observed load: its terms, its samples, and what happened."""
+
+    goal: Goal
+    rate: float
+    began: float
+    samples: list[Sample] = field(default_factory=list)
+    events: list[Happening] = field(default_factory=list)
+    pods: dict[str, float] = field(default_factory=dict)
+
+    def steps(self) -> dict[str, float | None]:
+        """When each step of the reaction was first seen (seconds since the observation began; None: not yet)."""
+        return find_steps(self.samples, self.goal, self.rate)
+
+
+def first(samples: Sequence[Sample], test: Callable[[Sample], bool], after: float | None) -> float | None:
+    """Time of the first sample from ``after`` on that passes a test."""
+    if after is None:
+        return None
+    return next((sample.t for sample in samples if sample.t >= after and test(sample)), None)
+
+
+def find_steps(samples: Sequence[Sample], goal: Goal, rate: float) -> dict[str, float | None]:
+    """Times of the steps from load start to first scale-in, in the order of the chain."""
+    start = first(samples, lambda sample: sample.load, 0.0)
+    before = next((sample for sample in reversed(samples) if start is not None and sample.t <= start), None)
+    desired, ready = (before.desired, before.ready) if before else (0, 0)
+    limit = goal.target * (1 + goal.tolerance)
+    enough = goal.enough(rate)
+    end = first(samples, lambda sample: not sample.load, start)
+    top = max((sample.desired for sample in samples if end is not None and sample.t <= end), default=0)
+    return {
+        "load_start": start,
+        "metric_over_target": first(samples, lambda sample: sample.metric is not None and sample.metric > limit, start),
+        "decision": first(samples, lambda sample: sample.desired > desired, start),
+        "first_new_pod_ready": first(samples, lambda sample: sample.ready > ready, start),
+        "demanded_ready": first(samples, lambda sample: sample.ready >= enough and sample.desired >= enough, start),
+        "load_end": end,
+        "scale_in": first(samples, lambda sample: sample.desired < top, end),
+    }
+
+
+class Observer:
+    """Samples one autoscaler through the API, in parallel requests over one connection pool."""
+
+    def __init__(self, api: Any, namespace: str, name: str, job: str = "") -> None:
+        self.api, self.namespace, self.name, self.job = api, namespace, name, job
+        self.autoscaler = self._autoscaler()
+        self.goal = Goal.of(self.autoscaler)
+        target = self.autoscaler["spec"]["scaleTargetRef"]
+        workload = api.get(target["apiVersion"], target["kind"], target["name"], namespace)
+        if workload is None:
+            raise ScalingError(f"{target['kind']} {namespace}/{target['name']}, which {name} scales, does not exist")
+        self.selector = workload["spec"]["selector"]
+        self.labels = ",".join(
+            f"{label}={value}" for label, value in sorted((self.selector.get("matchLabels") or {}).items())
+        )
+        self.began = time.time()
+        self.trouble = ""
+
+    def _autoscaler(self) -> dict[str, Any]:
+        found = self.api.get("autoscaling/v2", "HorizontalPodAutoscaler", self.name, self.namespace)
+        if found is None:
+            raise ScalingError(
+                f"there is no HorizontalPodAutoscaler {self.namespace}/{self.name}; run site.yml with --tags hpa"
+            )
+        return found
+
+    def _metric(self) -> float | None:
+        try:
+            values = metric_by_pod(self.api, self.namespace, self.goal.metric, self.labels)
+        except ApiError as error:
+            self.trouble = str(error)
+            return None
+        return sum(quantity(value) for value in values.values()) / len(values) if values else None
+
+    def _pods(self) -> list[dict[str, Any]]:
+        return self.api.list("v1", "Pod", self.namespace).items
+
+    def sample(self, pool: ThreadPoolExecutor, run: Run) -> Sample:
+        """One look at autoscaler, pods and metric; new pods' first Ready moments go to ``run``."""
+        asked = (pool.submit(self._autoscaler), pool.submit(self._pods), pool.submit(self._metric))
+        self.autoscaler, pods, metric = asked[0].result(), asked[1].result(), asked[2].result()
+        now = round(time.time() - self.began, 2)
+        mine = [
+            pod
+            for pod in pods
+            if matches(self.selector, pod["metadata"].get("labels") or {})
+            and "deletionTimestamp" not in pod["metadata"]
+        ]
+        ready = [pod for pod in mine if holds(pod, "Ready")]
+        for pod in ready:
+            run.pods.setdefault(pod["metadata"]["name"], now)
+        self.app_pods = mine
+        self.load_pods = [
+            pod for pod in pods if (pod["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-name") == self.job
+        ]
+        status = self.autoscaler.get("status", {})
+        return Sample(
+            now,
+            any(attacking(pod) for pod in self.load_pods),
+            metric,
+            seen_by(self.autoscaler, self.goal.metric),
+            len(mine),
+            len(ready),
+            status.get("currentReplicas", 0),
+            status.get("desiredReplicas", 0),
+        )
+
+    def events(self) -> list[Happening]:
+        """Events of the autoscaler since the observation began, oldest first."""
+        about = f"involvedObject.kind=HorizontalPodAutoscaler,involvedObject.name={self.name}"
+        found = []
+        for event in self.api.list("v1", "Event", self.namespace, field_selector=about).items:
+            stamp = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"]
+            moment = unix_time(stamp) - self.began
+            if moment >= -1:
+                found.append(Happening(round(moment, 1), event.get("reason", ""), event.get("message", "")))
+        return sorted(found, key=lambda happening: happening.t)
+
+    def why(self) -> str:
+        """What the autoscaler says about itself, for an error message."""
+        said = [
+            f"{entry['type']} {entry['status']} ({explain(entry)})"
+            for entry in self.autoscaler.get("status", {}).get("conditions") or []
+        ]
+        return "; ".join(said) or "it has no conditions yet"
+
+
+def attacking(pod: Mapping[str, Any]) -> bool:
+    """Whether the load's pod is sending requests: its first container runs."""
+    statuses = pod.get("status", {}).get("initContainerStatuses") or []
+    return bool(statuses) and "running" in statuses[0].get("state", {})
+
+
+def seen_by(autoscaler: Mapping[str, Any], metric: str) -> float | None:
+    """Average of a Pods metric that an autoscaler last wrote into its status."""
+    for entry in autoscaler.get("status", {}).get("currentMetrics") or []:
+        if entry.get("type") == "Pods" and entry["pods"]["metric"]["name"] == metric:
+            return quantity(entry["pods"]["current"].get("averageValue", "0"))
+    return None
+
+
+def unix_time(stamp: str) -> float:
+    """Unix time of an API server's timestamp."""
+    from datetime import datetime
+
+    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+
+
+def progress_line(sample: Sample, start: float, rate: float, goal: Goal) -> str:
+    """One line for a person: time since load start, load, metric against target, replicas."""
+    metric = "-" if sample.metric is None else f"{sample.metric:.2f}"
+    load = f"{rate:g}/s" if sample.load else "off"
+    return f"t{sample.t - start:+.0f}s  load {load}  metric {metric}/{goal.target:g}  desired {sample.desired}  ready {sample.ready}"
+
+
+def wait_for_rest(observer: Observer, interval: float, timeout: float, say: Callable[[str], None]) -> None:
+    """Return when the autoscaler is at its minimum and the metric under its target, else ``ScalingError`` after ``timeout``."""
+    goal, run, said = observer.goal, Run(observer.goal, 0, observer.began), -math.inf
+    with ThreadPoolExecutor(max_workers=CONNECTIONS) as pool:
+        for sample in ticks(observer, pool, run, interval):
+            if (
+                sample.desired == sample.ready == goal.minimum
+                and sample.metric is not None
+                and sample.metric <= goal.target
+            ):
+                return
+            if sample.t > timeout:
+                raise ScalingError(
+                    f"{goal.namespace}/{goal.name} did not come to rest within {timeout:g} s: {sample.desired} replicas desired (minimum "
+                    f"{goal.minimum}), {sample.ready} ready, metric {sample.metric}; {observer.trouble or observer.why()}"
+                )
+            if sample.t - said >= 10:
+                said = sample.t
+                say(f"waiting for rest: desired {sample.desired}, minimum {goal.minimum}, metric {sample.metric}")
+
+
+def ticks(observer: Observer, pool: ThreadPoolExecutor, run: Run, interval: float) -> Any:
+    """Samples at an even pace, without end."""
+    due = time.monotonic()
+    while True:
+        yield observer.sample(pool, run)
+        due = max(due + interval, time.monotonic())
+        time.sleep(due - time.monotonic())
+
+
+@dataclass(frozen=True)
+class Terms:
+    """How long a run may take: ``duration`` of the load at most, ``hold`` with all demanded replicas ready, ``scale_in`` after the load's end.
+
+    ``start`` is the time that the load's pod may take to begin; all in seconds. ``rate`` is in requests per second.
+    """
+
+    rate: float
+    duration: float
+    hold: float
+    scale_in: float
+    start: float = 60
+
+
+def observe(
+    observer: Observer,
+    terms: Terms,
+    interval: float,
+    stop: Callable[[], None],
+    say: Callable[[str], None],
+    every: float = 5,
+) -> tuple[Run, str]:
+    """Watch a load from before its start until scale-in began; the run, and what failed (empty: nothing).
+
+    ``stop`` ends the load; it is called once the demanded replicas have been ready for ``terms.hold``.
+    """
+    goal = observer.goal
+    run = Run(goal, terms.rate, observer.began)
+    said, stopped, failure = -math.inf, False, ""
+    with ThreadPoolExecutor(max_workers=CONNECTIONS) as pool:
+        for sample in ticks(observer, pool, run, interval):
+            run.samples.append(sample)
+            steps = run.steps()
+            start, end, full = steps["load_start"], steps["load_end"], steps["demanded_ready"]
+            if sample.t - said >= every:
+                said = sample.t
+                say(progress_line(sample, start or 0.0, terms.rate, goal))
+            if start is None and sample.t > terms.start:
+                failure = f"the load did not start within {terms.start:g} s: " + (
+                    "; ".join(why_not_ready(pod) for pod in observer.load_pods) or "its Job has no pod"
+                )
+                break
+            if full is not None and not stopped and end is None and sample.t - full >= terms.hold:
+                stopped = True
+                stop()
+            if end is not None and full is None:
+                failure = explain_stop(observer, run)
+                break
+            if steps["scale_in"] is not None:
+                break
+            if end is not None and sample.t - end > terms.scale_in:
+                failure = (
+                    f"{goal.namespace}/{goal.name} did not scale in within {terms.scale_in:g} s after the load: metric {sample.metric}, "
+                    f"{sample.desired} replicas desired; {observer.why()}"
+                )
+                break
+            if start is not None and end is None and sample.t - start > terms.duration + terms.start:
+                failure = f"the load still runs {terms.start:g} s after its {terms.duration:g} s are over"
+                break
+        run.events = observer.events()
+    return run, failure
+
+
+def explain_stop(observer: Observer, run: Run) -> str:
+    """At which step the scale-out stopped, and what the parties say about it."""
+    goal, steps = run.goal, run.steps()
+    most = max(sample.ready for sample in run.samples)
+    wanted = max(sample.desired for sample in run.samples)
+    text = f"{goal.namespace}/{goal.name}: {run.rate:g}/s at {goal.target:g} per pod demand {goal.replicas(run.rate)} replicas; {most} were ready. "
+    if steps["metric_over_target"] is None:
+        highest = max((sample.metric for sample in run.samples if sample.metric is not None), default=None)
+        return (
+            text
+            + f"The metric {goal.metric} never exceeded its target (highest {highest}); {observer.trouble or 'do requests arrive?'}"
+        )
+    if steps["decision"] is None:
+        return text + f"The metric was over its target, but the autoscaler never asked for more: {observer.why()}"
+    if wanted > most:
+        waiting = "; ".join(
+            f"{pod['metadata']['name']}: {why_not_ready(pod)}" for pod in observer.app_pods if not holds(pod, "Ready")
+        )
+        return (
+            text
+            + f"{wanted} were desired, but pods did not become ready: {waiting or 'see the events of the Deployment'}"
+        )
+    limited = condition(observer.autoscaler, "ScalingLimited")
+    return (
+        text
+        + f"The autoscaler asked for {wanted} at most within the load's time: {explain(limited) if limited else observer.why()}"
+    )
+
+
+def received_load(api: Any, run: Run, series: str, window: int, step: float) -> list[tuple[float, float]]:
+    """Rate at which the app counted events over time, by its own ``series``: (seconds since the observation began, per second).
+
+    ``window`` in seconds; empty when Prometheus has none: the picture then shows the offered load alone.
+    """
+    end = run.began + run.samples[-1].t if run.samples else run.began
+    try:
+        found = prometheus_query_range(api, f"sum(rate({series}[{window}s]))", run.began, end, step)
+    except (ApiError, PrometheusError):
+        return []
+    return [
+        (round(float(t) - run.began, 1), round(float(value), 3)) for entry in found[:1] for t, value in entry["values"]
+    ]
+
+
+def as_data(run: Run, terms: Terms, received: Sequence[tuple[float, float]], failure: str) -> dict[str, Any]:
+    """A run as plain data for the report: times are seconds since load start (before it: negative)."""
+    steps = run.steps()
+    zero = steps["load_start"] or 0.0
+
+    def shifted(t: float | None) -> float | None:
+        return None if t is None else round(t - zero, 1)
+
+    return {
+        "began": run.began + zero,
+        "autoscaler": f"{run.goal.namespace}/{run.goal.name}",
+        "metric": run.goal.metric,
+        "target": run.goal.target,
+        "tolerance": run.goal.tolerance,
+        "minimum": run.goal.minimum,
+        "maximum": run.goal.maximum,
+        "rate": run.rate,
+        "demanded": run.goal.replicas(run.rate),
+        "enough": run.goal.enough(run.rate),
+        "terms": asdict(terms),
+        "ok": not failure,
+        "failure": failure,
+        "steps": {name: shifted(t) for name, t in steps.items()},
+        "samples": [{**asdict(sample), "t": shifted(sample.t)} for sample in run.samples],
+        "received": [(shifted(t), value) for t, value in received],
+        "events": [{"t": shifted(event.t), "reason": event.reason, "message": event.message} for event in run.events],
+        "pods": [{"name": name, "ready": shifted(t)} for name, t in sorted(run.pods.items(), key=lambda item: item[1])],
+    }

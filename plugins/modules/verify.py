@@ -1,0 +1,79 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+# The action plugin of the same name does the work; this file is its documentation.
+DOCUMENTATION = r"""
+module: verify
+short_description: Check every link of a cluster's chain from node to autoscaler
+version_added: 0.1.0
+description:
+  - Runs checks given as data against a cluster's API, all at once, over one pool of connections, and waits for those that do not hold yet.
+  - What the API serves is watched; Prometheus, the metrics adapter and Grafana are asked again every second.
+  - A failing task lists every check that does not hold, with what was seen, why it matters and what to do next.
+  - Changes nothing. The report it writes is a record of the run, not state of the cluster, and therefore is no change.
+  - Checks of a component whose variable C(<role>_state) is V(absent) are left out.
+  - Runs on the controller, in Ansible's own process.
+author: kubescale founders (@kubescale)
+attributes:
+  check_mode:
+    description: Looks once, does not wait, warns instead of failing (nothing was applied), and writes no report.
+    support: full
+options:
+  kubeconfig:
+    description: Path of the cluster's kubeconfig.
+    type: path
+    required: true
+  checks:
+    description:
+      - The checks. Each has C(id), C(title), C(probe), C(reason), C(next), and optionally C(args) for the probe and the C(components) it needs.
+    type: list
+    elements: dict
+    required: true
+  timeout:
+    description: Seconds that all checks together may wait.
+    type: float
+    default: 300
+  report:
+    description: Folder in which C(report.json) and C(report.html) are brought up to date.
+    type: path
+"""
+
+EXAMPLES = r"""
+- name: Check that all nodes are Ready
+  kubescale.fleet.verify:
+    kubeconfig: "{{ cluster_kubeconfig }}"
+    timeout: 60
+    checks:
+      - id: nodes_ready
+        title: Every machine is a Ready node
+        probe: nodes_ready
+        reason: Pods need nodes.
+        next: kubectl describe nodes
+"""
+
+RETURN = r"""
+checks:
+  description: Every check that was run, in the order given.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    id:
+      description: Name of the check.
+      type: str
+    title:
+      description: What is checked.
+      type: str
+    ok:
+      description: Whether it holds.
+      type: bool
+    evidence:
+      description: What was seen.
+      type: str
+    seconds:
+      description: Seconds from the start of the task to the last look.
+      type: float
+report:
+  description: Path of the page that was written.
+  returned: when O(report) is given
+  type: str
+"""
