@@ -1,0 +1,210 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Action kubescale.fleet.preflight: checks the variables of all hosts of the play on the controller, in one task."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleError
+from ansible.parsing.dataloader import DataLoader
+from ansible.plugins.action import ActionBase
+from ansible.template import Templar
+from ansible_collections.kubescale.fleet.plugins.module_utils import preflight
+from ansible_collections.kubescale.fleet.plugins.module_utils.preflight import Setting
+
+try:
+    from ansible._internal._datatag._tags import Origin
+except ImportError:  # ansible-core 2.18 does not know where a value was set
+    Origin = None
+
+COLLECTION = Path(__file__).resolve().parents[2]
+# Roles that run on machines, with the group they run on; the others run on the hosts of the clusters' APIs.
+MACHINE_ROLES = {"node_prep": "nodes", "control_plane": "control_plane", "worker": "workers"}
+API_GROUP = "clusters"
+NAMED_HOSTS = 4
+
+
+def where_set(value: object) -> str:
+    """Say where a value was set: file and line, relative to the current directory; empty if that is not known."""
+    origin = Origin.get_tag(value) if Origin else None
+    if origin is None:
+        return ""
+    if origin.path:
+        line = f":{origin.line_num}" if origin.line_num else ""
+        return os.path.relpath(origin.path) + line
+    return str(origin.description)
+
+
+class HostVariables:
+    """The variables of one host as roles will see them: what the inventory sets over the roles' defaults."""
+
+    def __init__(self, raw: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]], loader: DataLoader) -> None:
+        self.raw = raw
+        self._options = options
+        self._defaults = {name: option["default"] for name, option in options.items() if "default" in option}
+        self._templar = Templar(loader=loader, variables={**self._defaults, **raw})
+
+    def get(self, name: str) -> Setting | None:
+        """The variable as roles see it; None if it is not set or needs what only a later task knows."""
+        return self.checked(name)[0]
+
+    def checked(self, name: str) -> tuple[Setting | None, list[str]]:
+        """The variable, and what its role's argument specs say against it."""
+        source = self.raw if name in self.raw else self._defaults
+        if name not in source:
+            return None, []
+        try:
+            value = self._templar.template(source[name])
+        except AnsibleError:
+            return None, []
+        setting = Setting(name, value, where_set(source[name]) if source is self.raw else "default")
+        return preflight.check_option(setting, self._options[name]) if name in self._options else (setting, [])
+
+    def all(self, *names: str) -> list[Setting]:
+        """Those of the variables that are known."""
+        return [setting for setting in map(self.get, names) if setting is not None]
+
+
+class Problems:
+    """What is wrong, each thing once with the hosts it was seen on."""
+
+    def __init__(self) -> None:
+        self._hosts: dict[str, list[str]] = {}
+
+    def add(self, host: str, texts: Sequence[str]) -> None:
+        """Note what is wrong on a host."""
+        for text in texts:
+            hosts = self._hosts.setdefault(text, [])
+            if host not in hosts:
+                hosts.append(host)
+
+    def lines(self) -> list[str]:
+        """One line per problem."""
+        return [f"{text} [{self._name(hosts)}]" for text, hosts in self._hosts.items()]
+
+    @staticmethod
+    def _name(hosts: Sequence[str]) -> str:
+        if len(hosts) <= NAMED_HOSTS:
+            return ", ".join(hosts)
+        return f"{', '.join(hosts[: NAMED_HOSTS - 1])} and {len(hosts) - NAMED_HOSTS + 1} more"
+
+
+class ActionModule(ActionBase):
+    """See plugins/modules/preflight.py for its documentation."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Check all hosts of the play and return all that is wrong at once."""
+        variables: dict[str, Any] = task_vars or {}
+        result = super().run(tmp, variables)
+        self.validate_argument_spec({})
+        roles = self._role_options()
+        every_option = {name: option for options in roles.values() for name, option in options.items()}
+        groups: dict[str, list[str]] = variables["groups"]
+        hosts = {
+            name: HostVariables(variables["hostvars"].raw_get(name), every_option, self._loader)
+            for name in sorted(variables["ansible_play_hosts_all"])
+        }
+        problems = Problems()
+        for name, host in hosts.items():
+            mine = host.raw["group_names"]
+            problems.add(name, self._check_place(name, host, mine, groups))
+            problems.add(name, self._check_options(host, mine, roles))
+            problems.add(name, self._check_values(host, mine, roles))
+        for cluster in groups.get(API_GROUP, []):
+            machines = {
+                name: host
+                for name, host in hosts.items()
+                if name != cluster and host.raw.get("cluster_name") == cluster
+            }
+            problems.add(cluster, self._check_machines(machines))
+        lines = problems.lines()
+        if lines:
+            result["failed"] = True
+            count = "1 thing is" if len(lines) == 1 else f"{len(lines)} things are"
+            result["msg"] = f"{count} wrong, nothing was changed:\n" + "\n".join(f"- {line}" for line in lines)
+        return result
+
+    def _role_options(self) -> dict[str, dict[str, Any]]:
+        """The options of every role of the collection: variable to option, by role."""
+        roles = {}
+        for file in sorted(COLLECTION.glob("roles/*/meta/argument_specs.yml")):
+            content = self._loader.load_from_file(str(file), trusted_as_template=True)
+            roles[file.parents[1].name] = content["argument_specs"]["main"].get("options", {})
+        return roles
+
+    @staticmethod
+    def _check_place(name: str, host: HostVariables, mine: Sequence[str], groups: Mapping[str, list[str]]) -> list[str]:
+        apis = set(groups.get(API_GROUP, []))
+        clusters = [group for group, hosts in groups.items() if group.startswith("cluster_") and apis & set(hosts)]
+        wrong = preflight.check_place(name, mine, clusters, host.raw)
+        if API_GROUP in mine and (existing := host.get("cluster_existing")) and existing.value:
+            for kubeconfig in host.all("cluster_kubeconfig"):
+                wrong += preflight.check_kubeconfig_file(kubeconfig)
+        return wrong
+
+    @staticmethod
+    def _check_options(host: HostVariables, mine: Sequence[str], roles: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Check names of all variables, and values of those that the roles of this host use."""
+        wheres = {name: where_set(value) or where_set(name) for name, value in host.raw.items()}
+        wrong = list(preflight.check_names(host.raw, roles, wheres).values())
+        for role, options in roles.items():
+            if MACHINE_ROLES.get(role, API_GROUP) not in mine:
+                continue
+            for name, option in options.items():
+                if name in host.raw:
+                    wrong += host.checked(name)[1]
+                elif option.get("required"):
+                    wrong.append(f"{name}: role {role} needs it: {option['description']}")
+        return wrong
+
+    @staticmethod
+    def _check_values(host: HostVariables, mine: Sequence[str], roles: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Check what a type cannot say, on the hosts whose roles use it."""
+        wrong = []
+        for role, options in roles.items():
+            if MACHINE_ROLES.get(role, API_GROUP) not in mine:
+                continue
+            for name, option in options.items():
+                if name.endswith("_version") and name in host.raw and "default" in option:
+                    for version in host.all(name):
+                        wrong += preflight.check_version(version, [str(option["default"])])
+        checks = {
+            API_GROUP: [
+                (preflight.check_target, ["hpa_target"]),
+                (preflight.check_replicas, ["hpa_min_replicas", "hpa_max_replicas"]),
+                (preflight.check_windows, ["prometheus_adapter_rules", "demo_app_scrape_interval"]),
+                (preflight.check_metric, ["hpa_metric", "prometheus_adapter_rules"]),
+                (preflight.check_order, ["prometheus_adapter_relist_interval", "prometheus_adapter_max_age"]),
+            ],
+        }
+        for group, entries in checks.items():
+            if group in mine:
+                for check, names in entries:
+                    settings = host.all(*names)
+                    if len(settings) == len(names):
+                        wrong += partial(check, *settings)()
+        return wrong
+
+    @staticmethod
+    def _check_machines(machines: Mapping[str, HostVariables]) -> list[str]:
+        """Check the machines of one cluster against each other."""
+        wrong: list[str] = []
+        addresses: list[Setting] = []
+        for name in ("ansible_host", "sandbox_address"):
+            known = {machine: setting for machine, host in machines.items() for setting in host.all(name)}
+            wrong += preflight.check_distinct(known)
+            addresses += known.values()
+        for host in machines.values():
+            networks = host.all("control_plane_pod_network", "control_plane_service_network")
+            if networks:
+                wrong += [text for text in preflight.check_networks(networks, addresses) if text not in wrong]
+        return wrong

@@ -1,0 +1,235 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Checks of a run's variables before its first change; each returns what is wrong in sentences, none if all is well."""
+
+from __future__ import annotations
+
+import difflib
+import functools
+import ipaddress
+import itertools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (
+    KubeconfigError,
+    check_kubeconfig,
+    read_kubeconfig,
+)
+from ansible_collections.kubescale.fleet.plugins.module_utils.scaling import quantity
+
+LEAST_SCRAPES = 4
+# How alike a variable must be to one of a role to be taken for a misspelling of it (1.0: equal).
+LIKENESS = 0.9
+# Variables that a cluster's hosts need; clusters.yml gives them, an inventory written by hand must.
+CLUSTER_VARIABLES = (
+    "cluster_name",
+    "cluster_environment",
+    "cluster_ring",
+    "cluster_state_dir",
+    "cluster_kubeconfig",
+    "cluster_control_plane",
+    "cluster_workers",
+    "cluster_existing",
+)
+# Variables of machines that start with a role's prefix and are no options of that role.
+MACHINE_VARIABLES = ("sandbox_address",)
+
+
+@dataclass(frozen=True)
+class Setting:
+    """A variable with its value and where that was set (file and line, or how it came)."""
+
+    name: str
+    value: Any
+    where: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} = {self.value!r}" + (f" ({self.where})" if self.where else "")
+
+
+def check_option(setting: Setting, option: Mapping[str, Any]) -> tuple[Setting, list[str]]:
+    """Check one variable against its entry in a role's argument_specs.yml; return it as roles see it, too."""
+    result = ArgumentSpecValidator({setting.name: dict(option)}).validate(
+        {setting.name: setting.value}, validate_role_argument_spec=True
+    )
+    typed = Setting(setting.name, result.validated_parameters.get(setting.name), setting.where)
+    if option.get("no_log") and result.error_messages:
+        shown = Setting(setting.name, "(hidden)", setting.where)
+        return typed, [f"{shown}: must be of type {option.get('type', 'str')}"]
+    return typed, [f"{setting}: {message}" for message in result.error_messages]
+
+
+def check_names(
+    names: Iterable[str], roles: Mapping[str, Mapping[str, Any]], wheres: Mapping[str, str]
+) -> dict[str, str]:
+    """Find misspelled variables.
+
+    Args:
+        names: Variables of a host.
+        roles: Options by variable, by role.
+        wheres: Where a variable was set.
+
+    Returns:
+        What is wrong, by variable.
+    """
+    known = frozenset(itertools.chain.from_iterable(roles.values())) | set(MACHINE_VARIABLES)
+    found: dict[str, str] = {}
+    for name in names:
+        if name in known or name.startswith(("ansible_", "inventory_")) or name in CLUSTER_VARIABLES:
+            continue
+        owner = max((role for role in roles if name.startswith(f"{role}_")), key=len, default=None)
+        near = _nearest(name, known, 0.6 if owner else LIKENESS)
+        if not owner and not near:
+            continue
+        where = f" ({wheres[name]})" if wheres.get(name) else ""
+        if owner:
+            hint = f"did you mean {near}?" if near else f"it has {', '.join(sorted(roles[owner]))}"
+            found[name] = f"{name}{where}: role {owner} has no such variable; {hint}"
+        else:
+            found[name] = (
+                f"{name}{where}: no role has such a variable; did you mean {near}? (Rename it if it is your own.)"
+            )
+    return found
+
+
+@functools.cache
+def _nearest(name: str, known: frozenset[str], likeness: float) -> str | None:
+    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=likeness)), None)
+
+
+def check_version(version: Setting, pinned: Sequence[str]) -> list[str]:
+    """Check that a component's version is one of those that are pinned with their checksums."""
+    if str(version.value) in pinned:
+        return []
+    return [f"{version}: is not a pinned version; allowed: {', '.join(pinned)} (files/artifacts.yml)"]
+
+
+def check_target(target: Setting) -> list[str]:
+    """Check an autoscaler's target: a quantity above 0."""
+    try:
+        number = quantity(str(target.value))
+    except ValueError:
+        number = math.nan
+    if math.isfinite(number) and number > 0:
+        return []
+    return [f"{target}: must be a quantity above 0, such as 10m, 500m or 2"]
+
+
+def check_order(less: Setting, more: Setting) -> list[str]:
+    """Check that one number is not above another."""
+    if not isinstance(less.value, int) or not isinstance(more.value, int) or less.value <= more.value:
+        return []
+    return [f"{less}: must not be above {more}"]
+
+
+def check_replicas(least: Setting, most: Setting) -> list[str]:
+    """Check an autoscaler's bounds: 1 <= min <= max."""
+    wrong = check_order(least, most)
+    if isinstance(least.value, int) and least.value < 1:
+        wrong.append(f"{least}: must be 1 or more")
+    return wrong
+
+
+def check_windows(rules: Setting, interval: Setting) -> list[str]:
+    """Check that every adapter rule looks at four scrapes at least: with fewer, one lost scrape makes its rate vanish.
+
+    Windows and interval are in seconds.
+    """
+    if not isinstance(interval.value, int) or not isinstance(rules.value, list):
+        return []  # check_option says so
+    if interval.value < 1:
+        return [f"{interval}: must be 1 or more seconds"]
+    least = LEAST_SCRAPES * interval.value
+    wrong = []
+    for number, rule in enumerate(rules.value):
+        window = rule.get("window") if isinstance(rule, Mapping) else None
+        if isinstance(window, int) and window < least:
+            setting = Setting(f"{rules.name}[{number}].window", window, rules.where)
+            wrong.append(f"{setting}: must be {least} or more seconds, {LEAST_SCRAPES} times {interval}")
+    return wrong
+
+
+def check_metric(metric: Setting, rules: Setting) -> list[str]:
+    """Check that the adapter serves the metric that the autoscaler asks for."""
+    served = [str(rule["as"]) for rule in rules.value if "as" in rule]
+    if str(metric.value) in served:
+        return []
+    return [f"{metric}: is served by no rule; {rules.name} has {', '.join(served) or 'none'}"]
+
+
+def check_networks(networks: Sequence[Setting], addresses: Sequence[Setting] = ()) -> list[str]:
+    """Check address ranges: each a CIDR, none overlapping another, and no machine's address inside one."""
+    wrong = []
+    parsed = []
+    for setting in networks:
+        try:
+            parsed.append((setting, ipaddress.ip_network(str(setting.value))))
+        except ValueError as error:
+            wrong.append(f"{setting}: must be a range of addresses such as 10.244.0.0/16: {error}")
+    for (one, first), (other, second) in itertools.combinations(parsed, 2):
+        if first.version == second.version and first.overlaps(second):
+            wrong.append(f"{one}: overlaps {other}; take ranges that share no address")
+    for address in addresses:
+        try:
+            number = ipaddress.ip_address(str(address.value))
+        except ValueError:
+            continue  # a name; Ansible resolves it
+        wrong += [
+            f"{address}: is an address inside {setting}; take another range" for setting, net in parsed if number in net
+        ]
+    return wrong
+
+
+def check_distinct(settings: Mapping[str, Setting]) -> list[str]:
+    """Check that no two machines have the same value, such as an address. ``settings`` is by machine."""
+    machines: dict[str, list[str]] = {}
+    for machine, setting in settings.items():
+        machines.setdefault(str(setting.value), []).append(machine)
+    return [
+        f"{settings[names[0]]}: {' and '.join(names)} have the same; each machine needs its own"
+        for names in machines.values()
+        if len(names) > 1
+    ]
+
+
+def check_place(host: str, groups: Sequence[str], clusters: Iterable[str], known: Mapping[str, Any]) -> list[str]:
+    """Check that a host is in the groups that the playbooks need, and in one cluster only.
+
+    Args:
+        host: Name of a machine or of an API host.
+        groups: Groups it is in.
+        clusters: Groups of clusters (``cluster_<name>``).
+        known: The host's variables.
+    """
+    wrong = []
+    mine = sorted(set(groups) & set(clusters))
+    if len(mine) > 1:
+        wrong.append(f"{host}: is in {' and '.join(mine)}; a machine belongs to one cluster")
+    roles = [group for group in ("control_plane", "workers") if group in groups]
+    if len(roles) > 1:
+        wrong.append(f"{host}: is in control_plane and in workers; a machine has one of these parts")
+    if "nodes" in groups and not roles:
+        wrong.append(f"{host}: is in nodes, but neither in control_plane nor in workers")
+    if "clusters" in groups and "nodes" in groups:
+        wrong.append(f"{host}: is in clusters and in nodes; the host of a cluster's API is not one of its machines")
+    missing = [name for name in CLUSTER_VARIABLES if name not in known]
+    if missing:
+        wrong.append(
+            f"{host}: has no {', '.join(missing)}; clusters.yml of the inventory sets them (plugin: "
+            "kubescale.fleet.clusters), an inventory written by hand must set them for all hosts of a cluster"
+        )
+    return wrong
+
+
+def check_kubeconfig_file(kubeconfig: Setting) -> list[str]:
+    """Check that an existing cluster's kubeconfig is there and is one."""
+    try:
+        check_kubeconfig(read_kubeconfig(Path(str(kubeconfig.value))), str(kubeconfig.value))
+    except KubeconfigError as error:
+        return [f"{kubeconfig.name}: {error}"]
+    return []

@@ -1,0 +1,38 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Documentation of the action of the same name, which runs on the controller."""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+module: preflight
+short_description: Check the variables of all hosts of the play before the first change
+author: kubescale founders
+version_added: 0.1.0
+description:
+  - Reads the variables of every host of the play, machines and API hosts alike, and reports all that is wrong at
+    once. Each problem names the variable, its value, where it was set, what is allowed, and the hosts.
+  - Variables must fit the C(meta/argument_specs.yml) of the roles of this collection that run on the host. A variable
+    that begins with a role's name and is none of its variables is a misspelling.
+  - Checks what no type can say as well, such as versions that are not pinned, an autoscaler's target and bounds,
+    windows shorter than four scrapes, ranges of addresses that overlap, machines in two groups, and kubeconfig files
+    that are none.
+  - Takes no options, changes nothing, and opens no connection. Use it with C(run_once), in a play on all hosts.
+attributes:
+  check_mode:
+    description: Runs the same in check mode.
+    support: full
+  diff_mode:
+    description: Changes nothing, so there is nothing to show.
+    support: none
+"""
+
+EXAMPLES = """
+- name: Check inputs
+  hosts: nodes:clusters
+  gather_facts: false
+  tasks:
+    - name: Check the variables of all hosts
+      kubescale.fleet.preflight:
+      run_once: true
+"""
