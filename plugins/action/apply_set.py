@@ -1,0 +1,98 @@
+"""Action plugin of kubescale.fleet.apply_set: works in the controller's process, documented in the module."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySet, ApplySetError, SharedNamespace
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import DefinitionError, parse_definition
+from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import NotReady
+
+display = Display()
+
+ARGUMENTS: dict[str, Any] = {
+    "name": {"type": "str", "required": True},
+    "kubeconfig": {"type": "path", "required": True},
+    "context": {"type": "str"},
+    "parent_namespace": {"type": "str", "default": "kube-system"},
+    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+    "definition": {"type": "raw"},
+    "files": {"type": "list", "elements": "path", "default": []},
+    "shared_namespaces": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {"name": {"type": "str", "required": True}, "labels": {"type": "dict", "default": {}}},
+    },
+    "force_conflicts": {"type": "bool", "default": False},
+    "wait": {"type": "bool", "default": True},
+    "wait_timeout": {"type": "int", "default": 300},
+}
+
+
+class ActionModule(ActionBase):
+    """Apply, prune or remove one set of objects."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+    _supports_diff = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Result of the task: changed, objects, diff, seconds. Raises AnsibleActionFail for wrong arguments."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        started = time.monotonic()
+        _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        if args["wait_timeout"] < 1:
+            raise AnsibleActionFail(f"wait_timeout is {args['wait_timeout']}; it must be 1 second or more")
+        check = bool(self._task.check_mode)
+        try:
+            objects = parse_definition(args["definition"], args["files"]) if args["state"] == "present" else []
+            if check and not Path(args["kubeconfig"]).expanduser().exists():
+                return result | missing_cluster(args["kubeconfig"])
+            api = connect(args["kubeconfig"], args["context"])
+        except (DefinitionError, KubeconfigError) as error:
+            raise AnsibleActionFail(f"set {args['name']}: {error}") from error
+        host = (task_vars or {}).get("inventory_hostname", "")
+        applied = ApplySet(
+            api,
+            args["name"],
+            args["parent_namespace"],
+            check=check,
+            force=args["force_conflicts"],
+            timeout=args["wait_timeout"],
+            say=lambda text: display.display(f"[{host}] {args['name']}: {text}"),
+        )
+        try:
+            if args["state"] == "absent":
+                applied.remove()
+            else:
+                shared = [SharedNamespace(entry["name"], _labels(entry)) for entry in args["shared_namespaces"]]
+                applied.apply(objects, shared, args["wait"])
+        except (ApplySetError, DefinitionError, NotReady, ApiError) as error:
+            result |= {"failed": True, "msg": f"set {args['name']}: {error}"}
+        outcome = applied.outcome
+        result |= {"changed": outcome.changed, "objects": outcome.objects}
+        result["seconds"] = round(time.monotonic() - started, 2)
+        if self._task.diff:
+            result["diff"] = outcome.diff
+        if outcome.warnings:
+            result["warnings"] = [f"set {args['name']}: {warning}" for warning in outcome.warnings]
+        return result
+
+
+def missing_cluster(kubeconfig: str) -> dict[str, Any]:
+    """Result in check mode when the cluster has not been made yet."""
+    text = f"kubeconfig {kubeconfig} does not exist yet: the cluster would be made, and all objects with it"
+    return {"changed": True, "objects": [], "msg": text}
+
+
+def _labels(entry: Mapping[str, Any]) -> dict[str, str]:
+    return {str(key): str(value) for key, value in entry["labels"].items()}

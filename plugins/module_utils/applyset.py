@@ -1,0 +1,607 @@
+"""Sets of objects that come and go together: server-side apply in phases, prune, removal.
+
+A set is an ApplySet of KEP-3659, so kubectl understands it: its parent is a ConfigMap that carries the set's id, the
+group-kinds and namespaces of its members; every member carries a label with that id.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import threading
+import time
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+from .kube import JSON, Api, ApiError, Resource
+from .manifests import (
+    DefinitionError,
+    Key,
+    Ref,
+    difference,
+    in_phases,
+    in_removal_phases,
+    ref_of,
+    was_changed,
+)
+from .readiness import STATIC_KINDS, absent, in_parallel, is_workload, present, unready, wait_for
+
+MANAGER = "kubescale.fleet"
+ID_LABEL = "applyset.kubernetes.io/id"
+PART_OF_LABEL = "applyset.kubernetes.io/part-of"
+KINDS_ANNOTATION = "applyset.kubernetes.io/contains-group-kinds"
+NAMESPACES_ANNOTATION = "applyset.kubernetes.io/additional-namespaces"
+TOOLING_ANNOTATION = "applyset.kubernetes.io/tooling"
+#: Tool and version of the set's format (not of the collection: an upgrade must not rewrite every parent).
+TOOLING = f"{MANAGER}/v1.0.0"
+#: Namespaces that several sets live in: on the parent which ones, on the namespace that a set of ours made it.
+SHARED_ANNOTATION = "fleet.kubescale.io/shared-namespaces"
+SHARED_LABEL = "fleet.kubescale.io/shared"
+#: Seconds in which a kind must be served after its CRD was established; the server offers nothing to watch for that.
+CRD_LAG = 10.0
+#: What Kubernetes itself puts into every namespace or derives from other objects.
+_DERIVED_KINDS = {"Event", "Endpoints", "EndpointSlice", "Lease", "ControllerRevision"}
+_DERIVED_NAMES = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
+
+
+class ApplySetError(Exception):
+    """The set could not be applied or removed; the message names every object concerned."""
+
+
+class SharedNamespace(NamedTuple):
+    """A namespace that several sets live in, and the labels it is created with."""
+
+    name: str
+    labels: dict[str, str]
+
+
+def key_of(obj: Mapping[str, Any]) -> Key:
+    """Identity of an object, without the version of its API."""
+    return ref_of(obj).key
+
+
+def group_kind(obj: Mapping[str, Any]) -> str:
+    """Kind and group as in the parent's annotation: "Deployment.apps", "ConfigMap"."""
+    group = str(obj["apiVersion"]).rpartition("/")[0]
+    return f"{obj['kind']}.{group}" if group else str(obj["kind"])
+
+
+def set_id(name: str, namespace: str) -> str:
+    """Id of the set whose parent is ConfigMap `name` in `namespace`, as KEP-3659 derives it."""
+    digest = hashlib.sha256(f"{name}.{namespace}.ConfigMap.".encode()).digest()
+    return f"applyset-{base64.urlsafe_b64encode(digest).decode().rstrip('=')}-v1"
+
+
+@dataclass
+class Outcome:
+    """What was (or, in check mode, would be) done."""
+
+    objects: list[JSON] = field(default_factory=list)
+    diff: list[JSON] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
+
+    @property
+    def changed(self) -> bool:
+        """Whether any object differs from before."""
+        return any(entry["action"] not in ("unchanged", "kept") for entry in self.objects)
+
+    def add(self, action: str, obj: Mapping[str, Any], before: JSON | None = None, after: JSON | None = None) -> None:
+        """Note one object; its diff too unless nothing happened to it."""
+        self.objects.append({**ref_of(obj).as_dict(), "action": action})
+        if action not in ("unchanged", "kept"):
+            self.diff.append(difference(before, after))
+
+
+class Parent(NamedTuple):
+    """What the parent says about the set; all sets of names."""
+
+    exists: bool = False
+    kinds: frozenset[str] = frozenset()
+    namespaces: frozenset[str] = frozenset()
+    shared: frozenset[str] = frozenset()
+
+
+class ApplySet:
+    """One set in one cluster. With `check`, nothing is changed and the outcome is what would be."""
+
+    def __init__(
+        self,
+        api: Api,
+        name: str,
+        namespace: str = "kube-system",
+        check: bool = False,
+        force: bool = False,
+        timeout: float = 300.0,
+        say: Callable[[str], None] = lambda text: None,
+    ) -> None:
+        self.api = api
+        self.name = name
+        self.namespace = namespace
+        self.check = check
+        self.force = force
+        self.deadline = time.monotonic() + timeout
+        self.say = say
+        self.id = set_id(name, namespace)
+        self.selector = f"{PART_OF_LABEL}={self.id}"
+        self.others_selector = f"{PART_OF_LABEL}!={self.id}"
+        self.outcome = Outcome()
+        #: Group-kinds whose CRD this run made or changed.
+        self.fresh: set[str] = set()
+
+    # -- the two verbs -------------------------------------------------------------------------------------------
+
+    def apply(self, objects: list[JSON], shared: Iterable[SharedNamespace] = (), wait: bool = True) -> Outcome:
+        """Make the cluster have exactly `objects` as members of this set.
+
+        Raises DefinitionError or ApplySetError before the first change for what can be known before; ApplySetError
+        for what the server refuses; NotReady when something is not ready (or not gone) in time.
+        """
+        if not objects:
+            raise DefinitionError("definition: it holds no objects; to remove the set, say state: absent")
+        shared = list(shared)
+        parent = self._read_parent()
+        self._check_scopes(objects)
+        desired = {key_of(obj): _as_member(obj, self.id) for obj in objects}
+        members = self._members(parent.kinds, objects)
+        live = members | self._others(desired, members)
+        self._check_ownership(live, desired)
+        namespaces = {namespace.name: self.api.get("v1", "Namespace", namespace.name) for namespace in shared}
+
+        now = Parent(
+            True,
+            frozenset(map(group_kind, objects)),
+            frozenset(key.namespace for key in desired if key.namespace),
+            frozenset(namespaces),
+        )
+        # First the union of old and new: a run that is killed at any point leaves a parent that knows all members.
+        wide = Parent(True, *(old | new for old, new in zip(parent[1:], now[1:], strict=True)))
+        self._write_parent(parent, wide)
+        for namespace in shared:
+            self._apply_shared(namespace, namespaces[namespace.name])
+
+        made = {obj["metadata"]["name"] for obj in objects if obj["kind"] == "Namespace"} | set(namespaces)
+        applied: dict[Key, JSON] = {}
+        for phase in in_phases(desired.values()):
+            results = self._apply_phase(phase, live, made)
+            applied |= results
+            if phase[0]["kind"] == "CustomResourceDefinition":
+                self._take_up_kinds(phase, live, results)
+        order = {key: number for number, key in enumerate(desired)}
+        self.outcome.objects.sort(key=lambda entry: order.get(_key_of_entry(entry), -1))
+
+        kept = self._delete([obj for key, obj in members.items() if key not in desired], "pruned", desired, now.shared)
+        self._release(parent.shared - now.shared)
+        self._write_parent(wide, now._replace(kinds=now.kinds | frozenset(map(group_kind, kept))))
+        if wait and not self.check and (pending := unready(self.api, applied.values())):
+            wait_for(self.api, pending, present, self.deadline, self.selector, self.say)
+        return self.outcome
+
+    def remove(self) -> Outcome:
+        """Delete all members, then shared namespaces no other set lists, then the parent; wait until they are gone."""
+        parent = self._read_parent()
+        if not parent.exists:
+            return self.outcome
+        kept = self._delete(list(self._members(parent.kinds, []).values()), "deleted", (), ())
+        if kept:
+            self._write_parent(parent, Parent(True, frozenset(map(group_kind, kept)), frozenset(), parent.shared))
+            return self.outcome
+        self._release(parent.shared)
+        if not self.check:
+            self.api.delete("v1", "ConfigMap", self.name, self.namespace)
+        return self.outcome
+
+    # -- the parent ----------------------------------------------------------------------------------------------
+
+    def _read_parent(self) -> Parent:
+        found = self.api.get("v1", "ConfigMap", self.name, self.namespace)
+        if found is None:
+            return Parent()
+        metadata = found["metadata"]
+        labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
+        where = f"ConfigMap {self.namespace}/{self.name}"
+        if labels.get(ID_LABEL) != self.id:
+            raise ApplySetError(
+                f"{where} exists and is not the parent of a set; name the set otherwise than {self.name!r}"
+            )
+        tool = annotations.get(TOOLING_ANNOTATION, "")
+        if tool.partition("/")[0] != MANAGER:
+            raise ApplySetError(f"{where} is a set of another tool ({tool or 'unnamed'}); name the set otherwise")
+        return Parent(
+            True,
+            _names(annotations.get(KINDS_ANNOTATION)),
+            _names(annotations.get(NAMESPACES_ANNOTATION)),
+            _names(annotations.get(SHARED_ANNOTATION)),
+        )
+
+    def _write_parent(self, old: Parent, new: Parent) -> None:
+        additional = new.namespaces - {self.namespace}
+        if self.check or new._replace(namespaces=additional) == old._replace(
+            namespaces=old.namespaces - {self.namespace}
+        ):
+            return
+        body = {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {
+                "name": self.name,
+                "namespace": self.namespace,
+                "labels": {ID_LABEL: self.id},
+                "annotations": {
+                    TOOLING_ANNOTATION: TOOLING,
+                    KINDS_ANNOTATION: ",".join(sorted(new.kinds)),
+                    NAMESPACES_ANNOTATION: ",".join(sorted(additional)),
+                    SHARED_ANNOTATION: ",".join(sorted(new.shared)),
+                },
+            },
+        }
+        try:
+            self.api.apply(body, MANAGER, force=True)
+        except ApiError as error:
+            raise ApplySetError(f"the set's parent, ConfigMap {self.namespace}/{self.name}: {error}") from error
+
+    # -- looking -------------------------------------------------------------------------------------------------
+
+    def _check_scopes(self, objects: list[JSON]) -> None:
+        """Refuse objects whose kind nobody serves, and namespaces where none belong or are missing."""
+        problems = []
+        known = {**self.api.resources(), **kinds_of_crds(objects)}
+        for obj in objects:
+            ref = ref_of(obj)
+            kind = known.get((ref.api_version, ref.kind))
+            if kind is None:
+                text = f"{ref}: the cluster serves no kind {ref.kind} of {ref.api_version}"
+                if self.check:
+                    self.outcome.warnings.append(f"{text} now; it is assumed that an earlier step would change that")
+                else:
+                    problems.append(f"{text}, and no CRD here makes it; apply its CRD first, or correct the apiVersion")
+            elif kind.namespaced and not ref.namespace:
+                problems.append(f"{ref} has no metadata.namespace; kind {ref.kind} needs one")
+            elif not kind.namespaced and ref.namespace:
+                problems.append(f"{ref}: kind {ref.kind} is cluster-wide; remove metadata.namespace")
+        if problems:
+            raise DefinitionError("definition: " + "; ".join(problems))
+
+    def _members(self, kinds: Iterable[str], objects: list[JSON]) -> dict[Key, JSON]:
+        """Live objects that carry this set's label, of the kinds that the parent or the new objects name."""
+        wanted = {group_kind(obj): (obj["apiVersion"], obj["kind"]) for obj in objects}
+        for resource in self.api.resources().values():  # the preferred version of a group comes first
+            if resource.group_kind in kinds and "list" in resource.verbs:
+                wanted.setdefault(resource.group_kind, (resource.api_version, resource.kind))
+        known = [kind for kind in wanted.values() if kind in self.api.resources()]
+        listings = in_parallel(lambda kind: self._list(kind[0], kind[1], self.selector), known)
+        return {key_of(item): item for listing in listings for item in listing}
+
+    def _list(self, api_version: str, kind: str, selector: str) -> list[JSON]:
+        return self.api.list(api_version, kind, label_selector=selector).items
+
+    def _others(self, desired: Mapping[Key, JSON], members: Mapping[Key, JSON]) -> dict[Key, JSON]:
+        """Live objects that have the name of a desired one but not this set's label."""
+        served = self.api.resources()
+        others = (obj for key, obj in desired.items() if key not in members)
+        missing = [obj for obj in others if (obj["apiVersion"], obj["kind"]) in served]
+
+        def get(obj: JSON) -> JSON | None:
+            ref = ref_of(obj)
+            return self.api.get(ref.api_version, ref.kind, ref.name, ref.namespace or None)
+
+        return {key_of(obj): obj for obj in in_parallel(get, missing) if obj is not None}
+
+    def _check_ownership(self, live: Mapping[Key, JSON], desired: Mapping[Key, JSON]) -> None:
+        foreign = {
+            key: owner
+            for key in desired
+            if key in live and (owner := _labels(live[key]).get(PART_OF_LABEL)) not in (None, self.id)
+        }
+        if not foreign:
+            return
+        parents = {
+            _labels(item).get(ID_LABEL): f"{item['metadata']['namespace']}/{item['metadata']['name']}"
+            for item in self.api.list("v1", "ConfigMap", label_selector=ID_LABEL).items
+        }
+        lines = []
+        for key, owner in foreign.items():
+            name = f"set {parents[owner]}" if owner in parents else f"a set that is not there any more ({owner})"
+            lines.append(f"{ref_of(live[key])} belongs to {name}")
+        raise ApplySetError(
+            "; ".join(lines) + f"; remove it there, or remove its label {PART_OF_LABEL} to let set {self.name} adopt it"
+        )
+
+    # -- applying ------------------------------------------------------------------------------------------------
+
+    def _apply_shared(self, namespace: SharedNamespace, live: JSON | None) -> None:
+        """Make a shared namespace, or set the labels of one that sets of ours made; others' stay as they are."""
+        body = {
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": {"name": namespace.name, "labels": {**namespace.labels, SHARED_LABEL: "true"}},
+        }
+        if live is not None and SHARED_LABEL not in _labels(live):
+            self.outcome.add("unchanged", body)
+            return
+        # Each set owns the labels under a manager name of its own: sets that disagree get a conflict, not a fight.
+        manager = f"{MANAGER}/{self.name}"
+        try:
+            self._note(body, live, self._patch(body, live, {namespace.name}, manager), manager)
+        except ApiError as error:
+            raise ApplySetError(_refused(body, error)) from error
+
+    def _apply_phase(self, phase: list[JSON], live: Mapping[Key, JSON], made: set[str]) -> dict[Key, JSON]:
+        problems: list[str] = []
+        lock = threading.Lock()
+
+        def one(obj: JSON) -> JSON | None:
+            try:
+                return self._patch(obj, live.get(key_of(obj)), made, MANAGER)
+            except ApiError as error:
+                with lock:
+                    problems.append(_refused(obj, error))
+                return None
+
+        results = in_parallel(one, phase)
+        applied: dict[Key, JSON] = {}
+        for obj, result in zip(phase, results, strict=True):
+            if result is not None:
+                self._note(obj, live.get(key_of(obj)), result, MANAGER)
+                applied[key_of(obj)] = result
+        if problems:
+            raise ApplySetError("\n".join(sorted(problems)))
+        return applied
+
+    def _patch(self, obj: JSON, live: JSON | None, made: set[str], manager: str) -> JSON:
+        """The object as the server has it after apply (or would have it, in check mode)."""
+        kind = (obj["apiVersion"], obj["kind"])
+        if live is not None and "deletionTimestamp" in live["metadata"] and not self.check:
+            # Somebody (an earlier, interrupted run) is deleting it: what is written now would vanish with it.
+            wait_for(self.api, [ref_of(live)], absent, self.deadline, say=self.say)
+        if not self.check:
+            give_up = time.monotonic() + CRD_LAG
+            while True:
+                try:
+                    return self.api.apply(obj, manager, self.force)[0]
+                except ApiError as error:
+                    # The CRD was made or changed a moment ago: its server may lag behind the condition Established.
+                    lagging = group_kind(obj) in self.fresh and error.status in (400, 404, 422, 500)
+                    if not lagging or time.monotonic() > give_up:
+                        raise
+                    threading.Event().wait(0.1)
+        if kind not in self.api.resources():
+            return obj
+        try:
+            return self.api.apply(obj, manager, self.force, dry_run=True)[0]
+        except ApiError as error:
+            namespace = obj["metadata"].get("namespace")
+            if error.status == 404 and namespace and live is None:
+                if namespace not in made:
+                    self.outcome.warnings.append(
+                        f"{ref_of(obj)}: namespace {namespace} does not exist, nor is it made here"
+                    )
+                return obj
+            if group_kind(obj) in self.fresh and error.status in (400, 422, 500):
+                self.outcome.warnings.append(f"{ref_of(obj)} cannot be tried before its CRD has changed: {error}")
+                return {**(live or {}), **obj}
+            raise
+
+    def _note(self, obj: JSON, live: JSON | None, result: JSON, manager: str) -> None:
+        if live is None or "deletionTimestamp" in live["metadata"]:
+            self.outcome.add("created", obj, None, result)
+        elif was_changed(live, result, obj, manager):
+            self.outcome.add("configured", obj, live, result)
+        else:
+            self.outcome.add("unchanged", obj)
+
+    def _take_up_kinds(self, crds: list[JSON], live: Mapping[Key, JSON], results: Mapping[Key, JSON]) -> None:
+        """Wait until the kinds of just applied CRDs are served, and remember which of them are new or changed."""
+        changed = [
+            crd
+            for crd in crds
+            if (old := live.get(key_of(crd))) is None or was_changed(old, results[key_of(crd)], crd, MANAGER)
+        ]
+        self.fresh |= {resource.group_kind for resource in kinds_of_crds(changed).values()}
+        if self.check:
+            return
+        if pending := unready(self.api, results.values()):
+            wait_for(self.api, pending, present, self.deadline, self.selector, self.say)
+        for resource in kinds_of_crds(crds).values():
+            self.api.add_resource(resource)
+
+    # -- deleting ------------------------------------------------------------------------------------------------
+
+    def _delete(
+        self, objects: list[JSON], action: str, desired: Collection[Key], shared: Collection[str]
+    ) -> list[JSON]:
+        """Delete objects in phases, each waited for. Returns those that are kept because something still needs them."""
+        kept: list[JSON] = []
+        for phase in in_removal_phases(objects):
+            doomed = []
+            for obj in phase:
+                if obj["kind"] == "Namespace" and obj["metadata"]["name"] in shared:
+                    self._make_shared(obj)
+                elif user := self._user_of(obj, desired):
+                    kept.append(obj)
+                    self.outcome.add("kept", obj)
+                    self.outcome.warnings.append(f"{ref_of(obj)} is kept: {user} would be lost with it")
+                else:
+                    doomed.append(obj)
+            pending = [ref for ref in in_parallel(self._delete_one, doomed) if ref is not None]
+            for obj in doomed:
+                self.outcome.add(action, obj, obj, None)
+            if pending and not self.check:
+                wait_for(self.api, pending, absent, self.deadline, say=self.say, explain=False)
+        return kept
+
+    def _delete_one(self, obj: JSON) -> Ref | None:
+        """Ask for the deletion of one object; returns its identity if it is not gone at once."""
+        ref = ref_of(obj)
+        # Foreground: a workload is gone when its pods are, so what they need can be taken away after that.
+        propagation = "Foreground" if is_workload(obj) else "Background"
+        try:
+            left = self.api.delete(
+                *ref[:2], ref.name, ref.namespace or None, obj["metadata"]["uid"], propagation, dry_run=self.check
+            )
+        except ApiError as error:
+            if error.status == 409:  # another object has taken the name: it is not ours
+                return None
+            raise ApplySetError(f"{ref} cannot be deleted: {error}") from error
+        return ref if left is not None else None
+
+    def _make_shared(self, namespace: JSON) -> None:
+        """A namespace that was a member is now one that several sets share: only its labels change."""
+        labels = {PART_OF_LABEL: None, SHARED_LABEL: "true"}
+        change, after = {"metadata": {"labels": labels}}, namespace
+        if not self.check:
+            after = self.api.patch("v1", "Namespace", namespace["metadata"]["name"], change)
+        self.outcome.add("configured", namespace, namespace, after)
+
+    def _user_of(self, obj: JSON, desired: Collection[Key]) -> str:
+        """Name of something that stays, or is others', and would be lost with a namespace or CRD; "" if nothing."""
+        if obj["kind"] == "Namespace" and obj["apiVersion"] == "v1":
+            name = obj["metadata"]["name"]
+            for key in desired:
+                if key.namespace == name:
+                    return f"{key.kind} {key.namespace}/{key.name}"
+            return self._foreign_in_namespace(name)
+        if obj["kind"] == "CustomResourceDefinition":
+            for resource in kinds_of_crds([obj]).values():
+                for key in desired:
+                    if (key.group, key.kind) == (resource.group, resource.kind):
+                        return f"{key.kind} {key.namespace}/{key.name}"
+                if (resource.api_version, resource.kind) in self.api.resources():
+                    others = self._list(resource.api_version, resource.kind, self.others_selector)
+                    return str(ref_of(others[0])) if others else ""
+        return ""
+
+    def _foreign_in_namespace(self, namespace: str) -> str:
+        """Name of an object in a namespace that is not of this set and that nobody would make again; "" if none."""
+        kinds: dict[str, Resource] = {}
+        for resource in self.api.resources().values():
+            derived = resource.kind in _DERIVED_KINDS or resource.group.endswith("metrics.k8s.io")
+            if resource.namespaced and {"list", "delete"} <= resource.verbs and not derived:
+                kinds.setdefault(resource.group_kind, resource)
+
+        def first(resource: Resource) -> str:
+            try:
+                items = self.api.list(resource.api_version, resource.kind, namespace, self.others_selector).items
+            except ApiError as error:
+                if error.status in (404, 405, 503):
+                    return ""
+                raise
+            for item in items:
+                metadata = item["metadata"]
+                derived = metadata.get("ownerReferences") or (resource.kind, metadata["name"]) in _DERIVED_NAMES
+                if not derived and "deletionTimestamp" not in metadata:
+                    return str(ref_of(item))
+            return ""
+
+        return next((user for user in in_parallel(first, kinds.values()) if user), "")
+
+    def _release(self, namespaces: Iterable[str]) -> None:
+        """Delete shared namespaces that sets of ours made, if no other set lists them and nobody else uses them."""
+        names = sorted(namespaces)
+        if not names:
+            return
+        listed: set[str] = set()
+        for item in self.api.list("v1", "ConfigMap", label_selector=ID_LABEL).items:
+            if _labels(item)[ID_LABEL] != self.id:
+                listed |= _names((item["metadata"].get("annotations") or {}).get(SHARED_ANNOTATION))
+        for name in names:
+            live = self.api.get("v1", "Namespace", name)
+            if name in listed or live is None or SHARED_LABEL not in _labels(live):
+                continue
+            if user := self._foreign_in_namespace(name):
+                self.outcome.add("kept", live)
+                self.outcome.warnings.append(f"{ref_of(live)} is kept: {user} would be lost with it")
+                continue
+            pending = self._delete_one(live)
+            self.outcome.add("deleted", live, live, None)
+            if pending is not None and not self.check:
+                wait_for(self.api, [pending], absent, self.deadline, say=self.say, explain=False)
+
+
+def wait_for_sets(
+    api: Api,
+    names: Iterable[str] | None,
+    namespace: str = "kube-system",
+    timeout: float = 300.0,
+    say: Callable[[str], None] = lambda text: None,
+) -> int:
+    """Wait until all members of sets (all of ours if `names` is None) are ready; returns the number of objects seen.
+
+    Raises ApplySetError for a name that is no set, NotReady when objects are not ready in time.
+    """
+    deadline = time.monotonic() + timeout
+    parents = {}
+    for item in api.list("v1", "ConfigMap", namespace, ID_LABEL).items:
+        annotations = item["metadata"].get("annotations") or {}
+        if annotations.get(TOOLING_ANNOTATION, "").partition("/")[0] == MANAGER:
+            parents[item["metadata"]["name"]] = annotations
+    wanted = sorted(parents) if names is None else sorted(set(names))
+    if unknown := [name for name in wanted if name not in parents]:
+        known = ", ".join(sorted(parents)) or "none"
+        raise ApplySetError(f"names: {', '.join(unknown)}: no such set in namespace {namespace}; there are: {known}")
+    if not wanted:
+        return 0
+    kinds = frozenset().union(*(_names(parents[name].get(KINDS_ANNOTATION)) for name in wanted))
+    selector = f"{PART_OF_LABEL} in ({','.join(set_id(name, namespace) for name in wanted)})"
+    chosen: dict[str, tuple[str, str]] = {}
+    for resource in api.resources().values():
+        if resource.group_kind in kinds and resource.kind not in STATIC_KINDS and "list" in resource.verbs:
+            chosen.setdefault(resource.group_kind, (resource.api_version, resource.kind))
+    listings = in_parallel(lambda kind: api.list(kind[0], kind[1], None, selector).items, chosen.values())
+    members = {ref_of(item): item for listing in listings for item in listing}
+    if pending := unready(api, members.values()):
+        wait_for(api, pending, present, deadline, selector, say)
+    return len(members)
+
+
+def kinds_of_crds(objects: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str], Resource]:
+    """The kinds that the CRDs among the objects make, by (apiVersion, kind)."""
+
+    def kinds() -> Iterator[Resource]:
+        for obj in objects:
+            if obj["kind"] != "CustomResourceDefinition":
+                continue
+            spec = obj.get("spec") or {}
+            names, group = spec.get("names") or {}, spec.get("group", "")
+            for version in spec.get("versions") or []:
+                if version.get("served"):
+                    verbs = frozenset({"get", "list", "watch", "patch", "delete"})
+                    yield Resource(
+                        f"{group}/{version.get('name')}",
+                        names.get("kind", ""),
+                        names.get("plural", ""),
+                        spec.get("scope") == "Namespaced",
+                        verbs,
+                    )
+
+    return {(resource.api_version, resource.kind): resource for resource in kinds()}
+
+
+def _as_member(obj: JSON, set_id_: str) -> JSON:
+    metadata = obj["metadata"]
+    labels = {**(metadata.get("labels") or {}), PART_OF_LABEL: set_id_}
+    return {**obj, "metadata": {**metadata, "labels": labels}}
+
+
+def _labels(obj: Mapping[str, Any]) -> JSON:
+    return obj["metadata"].get("labels") or {}
+
+
+def _names(annotation: str | None) -> frozenset[str]:
+    return frozenset(name for name in (annotation or "").split(",") if name)
+
+
+def _key_of_entry(entry: Mapping[str, str]) -> Key:
+    return Ref(entry["apiVersion"], entry["kind"], entry["namespace"], entry["name"]).key
+
+
+def _refused(obj: Mapping[str, Any], error: ApiError) -> str:
+    """One refused object in a person's words: for a conflict every field with its manager."""
+    conflicts = [cause for cause in error.causes if cause.get("reason") == "FieldManagerConflict"]
+    if conflicts:
+        fields = "; ".join(f"field {cause.get('field')}: {cause.get('message')}" for cause in conflicts)
+        return f"{ref_of(obj)}: {fields}. Leave these fields out, or take them over with force_conflicts: true"
+    hint = ""
+    if "field is immutable" in str(error):
+        hint = ". The field cannot be changed in place: delete the object or give the new one another name"
+    return f"{ref_of(obj)}: {error}{hint}"

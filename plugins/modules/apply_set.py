@@ -1,0 +1,138 @@
+#!/usr/bin/python
+"""Documentation of the action plugin kubescale.fleet.apply_set."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+---
+module: apply_set
+short_description: Apply all objects of one component to a Kubernetes cluster, and prune what it no longer names
+version_added: 0.1.0
+author: kubescale founders (@kubescale)
+description:
+  - Applies any number of objects in one task by server-side apply, in phases - namespaces, CRDs, configuration,
+    workloads, custom resources, APIServices, autoscalers - and in parallel within a phase.
+  - The objects are a set (an ApplySet as in KEP-3659). What the set owned before and no longer names is deleted.
+  - Waits, by watching, until every object is really ready, and says for those that are not why.
+  - Runs in the controller's own process; nothing is sent to a machine.
+options:
+  name:
+    description:
+      - Name of the set. Its parent is a ConfigMap of that name.
+    type: str
+    required: true
+  kubeconfig:
+    description:
+      - Path of the kubeconfig of the cluster.
+    type: path
+    required: true
+  context:
+    description:
+      - Context of the kubeconfig; its current one by default.
+    type: str
+  parent_namespace:
+    description:
+      - Namespace of the set's parent. It must exist.
+    type: str
+    default: kube-system
+  state:
+    description:
+      - With V(present), the cluster has exactly the objects of O(definition) and O(files) as members of this set.
+      - With V(absent), all members, the shared namespaces that no other set lists, and the parent are deleted,
+        APIServices first, namespaces and CRDs last; only O(name) is needed for that.
+      - A namespace or CRD that still holds objects of others is kept, with a warning.
+    type: str
+    choices: [present, absent]
+    default: present
+  definition:
+    description:
+      - The objects, as YAML text of any number of documents, as one object, or as a list of both.
+    type: raw
+  files:
+    description:
+      - YAML files on the controller whose objects are added to those of O(definition).
+      - They are read as they are, without templating, which is much faster for large ones such as CRDs.
+    type: list
+    elements: path
+    default: []
+  shared_namespaces:
+    description:
+      - Namespaces that several sets live in. They are made if missing and belong to no set.
+      - The last set that lists one and goes absent deletes it, unless it was there before.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      name:
+        description:
+          - Name of the namespace.
+        type: str
+        required: true
+      labels:
+        description:
+          - Labels of the namespace.
+        type: dict
+        default: {}
+  force_conflicts:
+    description:
+      - Take over fields that another field manager owns, instead of failing with their names.
+    type: bool
+    default: false
+  wait:
+    description:
+      - Wait until all objects are ready. CRDs are waited for, and deletions too, even if this is V(false).
+      - An autoscaler counts as ready when it can compute a replica count (condition ScalingActive), that is when its
+        metric is there.
+    type: bool
+    default: true
+  wait_timeout:
+    description:
+      - Seconds that the task may wait in all.
+    type: int
+    default: 300
+attributes:
+  check_mode:
+    support: full
+    description:
+      - The server's own dry run. Objects of kinds and namespaces that do not exist yet are predicted as created.
+  diff_mode:
+    support: full
+    description: Before and after of every object that changes; values of Secrets are redacted.
+"""
+
+EXAMPLES = r"""
+- name: Apply metrics-server
+  kubescale.fleet.apply_set:
+    name: metrics-server
+    kubeconfig: "{{ cluster_kubeconfig }}"
+    definition: "{{ lookup('ansible.builtin.template', 'metrics_server.yml.j2') }}"
+
+- name: Remove metrics-server
+  kubescale.fleet.apply_set:
+    name: metrics-server
+    kubeconfig: "{{ cluster_kubeconfig }}"
+    state: absent
+"""
+
+RETURN = r"""
+objects:
+  description: What was done with each object.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - {apiVersion: apps/v1, kind: Deployment, namespace: kube-system, name: metrics-server, action: configured}
+  contains:
+    apiVersion: {description: Version of the API, type: str, returned: always}
+    kind: {description: Kind, type: str, returned: always}
+    namespace: {description: Namespace; empty for cluster-wide kinds, type: str, returned: always}
+    name: {description: Name, type: str, returned: always}
+    action:
+      description: One of created, configured, unchanged, pruned, deleted, kept.
+      type: str
+      returned: always
+seconds:
+  description: Seconds that the task took, waiting included.
+  returned: always
+  type: float
+"""
