@@ -1,0 +1,189 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: machine_facts
+short_description: What the node roles need to know about a machine
+version_added: 0.1.0
+description:
+  - Reads everything in one go and changes nothing. The fact C(kubescale_machine) then serves all node roles of a run.
+author: kubescale founders (@kubescale)
+attributes:
+  check_mode:
+    description: Changes nothing.
+    support: full
+options:
+  packages:
+    description: Names of packages to look for, by package family (C(debian), C(redhat)).
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Look at the machine
+  kubescale.fleet.machine_facts:
+    packages: {debian: [conntrack], redhat: [conntrack-tools]}
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: The fact C(kubescale_machine).
+  type: dict
+  returned: success
+  contains:
+    kubescale_machine:
+      description:
+        - C(hostname), C(architecture) (as the kernel names it), C(system) (of os-release), C(family) (V(debian), V(redhat) or empty),
+          C(missing_packages), C(systemd) (whether it is PID 1), C(container) (whether this is one), C(kernel) ([major, minor]),
+          C(memory_mib), C(free_mib) (disk below /var/lib), C(swap) (devices in use), C(cgroup) (1 or 2),
+          C(oom_score) (whether processes may get a better OOM score), C(address) and C(addresses) (IPv4; the former of the
+          default route).
+        - C(node) - C(state) is V(none), V(unfinished) (an attempt of ours was interrupted), V(ours) or V(foreign); C(cluster) and
+          C(version) as recorded by us; C(ca) and C(admin) (SHA-256 of the cluster CA and of the administrator's certificate,
+          hex, on control planes); C(foreign) (files that say so).
+      type: dict
+"""
+
+import base64
+import hashlib
+import json
+import os
+import platform
+import re
+import shutil
+import socket
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+
+KUBERNETES = Path("/etc/kubernetes")
+STATE = Path("/etc/kubescale")
+CAP_SYS_RESOURCE = 24
+
+
+def read(path: Path) -> str:
+    """Return a file's text, or nothing if it is not there."""
+    try:
+        return path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return ""
+
+
+def os_release(text: str) -> dict[str, str]:
+    """Return the settings of an os-release file."""
+    pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
+    return {name: value.strip("\"'") for name, _, value in pairs}
+
+
+def package_family(system: dict[str, str]) -> str:
+    """Return which package names the system uses: debian, redhat, or nothing for a family we do not know."""
+    likes = {system.get("ID", ""), *system.get("ID_LIKE", "").split()}
+    if likes & {"debian", "ubuntu"}:
+        return "debian"
+    return "redhat" if likes & {"rhel", "fedora", "centos"} else ""
+
+
+def meminfo(text: str) -> int:
+    """Return the memory in MiB from /proc/meminfo."""
+    values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
+    return int(values["MemTotal"].split()[0]) // 1024
+
+
+def swap_devices(text: str) -> list[str]:
+    """Return the devices of /proc/swaps."""
+    return [line.split()[0] for line in text.splitlines()[1:] if line.strip()]
+
+
+def has_capability(status: str, capability: int) -> bool:
+    """Tell from /proc/1/status whether the machine can have a capability."""
+    values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    return bool(int(values.get("CapBnd", "0"), 16) >> capability & 1)
+
+
+def certificate_digest(text: str) -> str:
+    """Return the SHA-256 of the PEM text of a certificate, empty for an empty one."""
+    return hashlib.sha256(text.strip().encode()).hexdigest() if text else ""
+
+
+def admin_certificate(kubeconfig: str) -> str:
+    """Return the client certificate (PEM) in a kubeconfig that kubeadm wrote, which keeps each datum on its own line."""
+    found = re.search(r"^\s*client-certificate-data:\s*(\S+)$", kubeconfig, re.MULTILINE)
+    return base64.b64decode(found.group(1)).decode() if found else ""
+
+
+def node_state(kubernetes: Path, state: Path) -> dict[str, Any]:
+    """Return what this machine is in a cluster, from the files below ``kubernetes`` (kubeadm's) and ``state`` (ours)."""
+    result: dict[str, Any] = {"state": "none", "cluster": "", "version": "", "foreign": []}
+    result["ca"] = certificate_digest(read(kubernetes / "pki" / "ca.crt"))
+    result["admin"] = certificate_digest(admin_certificate(read(kubernetes / "admin.conf")))
+    unfinished, finished = read(state / "unfinished.json"), read(state / "node.json")
+    signs = [kubernetes / "kubelet.conf", kubernetes / "admin.conf", kubernetes / "manifests" / "kube-apiserver.yaml"]
+    found = [str(path) for path in signs if path.exists()]
+    if unfinished:
+        result.update(state="unfinished", cluster=json.loads(unfinished)["cluster"])
+    elif finished and found:
+        recorded = json.loads(finished)
+        result.update(state="ours", cluster=recorded["cluster"], version=recorded["version"])
+    elif found:
+        result.update(state="foreign", foreign=found)
+    return result
+
+
+def installed_packages(module: AnsibleModule, family: str, names: list[str]) -> set[str]:
+    """Return which of ``names`` are installed."""
+    if family == "debian":
+        command = ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\\n", *names]
+        lines = module.run_command(command)[1].splitlines()
+        return {line.split()[1] for line in lines if line.startswith("installed ")}
+    command = ["rpm", "--query", "--queryformat", "%{NAME}\\n", *names]
+    return set(module.run_command(command)[1].splitlines()) & set(names)
+
+
+def addresses(module: AnsibleModule) -> tuple[str, list[str]]:
+    """Return the IPv4 address of the default route (empty if there is none), and all global ones."""
+    ip = module.get_bin_path("ip")
+    if not ip:
+        return "", []
+    listed = json.loads(module.run_command([ip, "-json", "-4", "address", "show", "scope", "global"])[1] or "[]")
+    everything = [entry["local"] for link in listed for entry in link.get("addr_info", []) if "local" in entry]
+    # Asks the kernel which way it would take; nothing is sent. The address is one for documentation.
+    route = json.loads(module.run_command([ip, "-json", "-4", "route", "get", "192.0.2.1"])[1] or "[]")
+    return (route[0].get("prefsrc", "") if route else ""), everything
+
+
+def look(module: AnsibleModule) -> dict[str, Any]:
+    """Return the fact."""
+    system = os_release(read(Path("/etc/os-release")))
+    family = package_family(system)
+    wanted = module.params["packages"].get(family, [])
+    address, everything = addresses(module)
+    kernel = re.match(r"(\d+)\.(\d+)", platform.release())
+    return {
+        "hostname": socket.gethostname(),
+        "architecture": platform.machine(),
+        "system": system.get("PRETTY_NAME", system.get("ID", "unknown")),
+        "family": family,
+        "missing_packages": sorted(set(wanted) - installed_packages(module, family, wanted)) if wanted else [],
+        "systemd": Path("/run/systemd/system").is_dir(),
+        "container": bool(read(Path("/run/systemd/container"))),
+        "kernel": [int(part) for part in kernel.groups()] if kernel else [0, 0],
+        "memory_mib": meminfo(read(Path("/proc/meminfo"))),
+        "free_mib": shutil.disk_usage("/var/lib").free // (1024 * 1024),
+        "swap": swap_devices(read(Path("/proc/swaps"))),
+        "cgroup": 2 if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else 1,
+        "oom_score": has_capability(read(Path("/proc/1/status")), CAP_SYS_RESOURCE),
+        "address": address,
+        "addresses": everything,
+        "node": node_state(KUBERNETES, STATE),
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(argument_spec={"packages": {"type": "dict", "default": {}}}, supports_check_mode=True)
+    module.exit_json(changed=False, ansible_facts={"kubescale_machine": look(module)})
+
+
+if __name__ == "__main__":
+    main()
