@@ -9,6 +9,7 @@ import functools
 import ipaddress
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,8 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.scaling import qua
 LEAST_SCRAPES = 4
 # How alike a variable must be to one of a role to be taken for a misspelling of it (1.0: equal).
 LIKENESS = 0.9
+LIKENESS_WITHIN_ROLE = 0.75
+QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?([eE][0-9]+|[A-Za-z]*)")
 # Variables that a cluster's hosts need; clusters.yml gives them, an inventory written by hand must.
 CLUSTER_VARIABLES = (
     "cluster_name",
@@ -83,7 +86,7 @@ def check_names(
         if name in known or name.startswith(("ansible_", "inventory_")) or name in CLUSTER_VARIABLES:
             continue
         owner = max((role for role in roles if name.startswith(f"{role}_")), key=len, default=None)
-        near = _nearest(name, known, 0.6 if owner else LIKENESS)
+        near = _nearest(name, known, LIKENESS_WITHIN_ROLE if owner else LIKENESS)
         if not owner and not near:
             continue
         where = f" ({wheres[name]})" if wheres.get(name) else ""
@@ -112,7 +115,7 @@ def check_version(version: Setting, pinned: Sequence[str]) -> list[str]:
 def check_target(target: Setting) -> list[str]:
     """Check an autoscaler's target: a quantity above 0."""
     try:
-        number = quantity(str(target.value))
+        number = quantity(str(target.value)) if QUANTITY.fullmatch(str(target.value)) else math.nan
     except ValueError:
         number = math.nan
     if math.isfinite(number) and number > 0:

@@ -1,0 +1,210 @@
+"""The checks before the first change: each mistake is named with variable, value, place and what is allowed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.kubescale.fleet.plugins.action import preflight as action
+from ansible_collections.kubescale.fleet.plugins.action import reach
+from ansible_collections.kubescale.fleet.plugins.module_utils import preflight
+from ansible_collections.kubescale.fleet.plugins.module_utils.preflight import Setting
+
+ROLES: dict[str, dict[str, Any]] = {
+    "hpa": {"hpa_target": {"type": "str"}, "hpa_max_replicas": {"type": "int"}},
+    "prometheus": {"prometheus_retention": {"type": "str"}},
+    "prometheus_adapter": {"prometheus_adapter_rules": {"type": "list"}},
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("hpa_max_replcas", "role hpa has no such variable; did you mean hpa_max_replicas?"),
+        (
+            "prometheus_adapter_ruls",
+            "role prometheus_adapter has no such variable; did you mean prometheus_adapter_rules?",
+        ),
+        ("prometheus_zzz", "role prometheus has no such variable; it has prometheus_retention"),
+        ("hp_target", "no role has such a variable; did you mean hpa_target?"),
+    ],
+)
+def test_misspelled_variables(name: str, text: str) -> None:
+    assert text in preflight.check_names([name], ROLES, {})[name]
+
+
+def test_names_say_where() -> None:
+    assert preflight.check_names(["hpa_x"], ROLES, {"hpa_x": "all.yml:3"})["hpa_x"].startswith(
+        "hpa_x (all.yml:3): role"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["hpa_target", "prometheus_adapter_rules", "ansible_host", "cluster_name", "sandbox_address", "own_variable"],
+)
+def test_names_that_are_well(name: str) -> None:
+    assert preflight.check_names([name], ROLES | {"sandbox": {}}, {}) == {}
+
+
+def test_option_is_checked_and_comes_in_the_type_of_the_role() -> None:
+    typed, wrong = preflight.check_option(Setting("x", "7", "here"), {"type": "int"})
+    assert (typed, wrong) == (Setting("x", 7, "here"), [])
+    _, wrong = preflight.check_option(Setting("x", "seven", "here"), {"type": "int"})
+    assert wrong[0].startswith("x = 'seven' (here): ")
+    _, wrong = preflight.check_option(Setting("x", "maybe"), {"choices": ["present", "absent"]})
+    assert "one of: present, absent" in wrong[0]
+
+
+def test_option_that_is_secret_is_not_shown() -> None:
+    _, wrong = preflight.check_option(Setting("x", "hunter2"), {"type": "int", "no_log": True})
+    assert len(wrong) == 1
+    assert "hunter2" not in wrong[0]
+
+
+@pytest.mark.parametrize("value", ["10m", "1", "0.5", "2k", "1Ki", 3])
+def test_targets_that_are_well(value: Any) -> None:
+    assert preflight.check_target(Setting("hpa_target", value)) == []
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "0m", "ten", "", "10 m", "nan", "inf", None])
+def test_targets_that_are_wrong(value: Any) -> None:
+    (wrong,) = preflight.check_target(Setting("hpa_target", value, "all.yml:1"))
+    assert wrong == f"hpa_target = {value!r} (all.yml:1): must be a quantity above 0, such as 10m, 500m or 2"
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "texts"),
+    [
+        (1, 10, []),
+        (3, 3, []),
+        (5, 4, ["min = 5: must not be above max = 4"]),
+        (0, 4, ["min = 0: must be 1 or more"]),
+        (-1, -2, ["min = -1: must not be above max = -2", "min = -1: must be 1 or more"]),
+    ],
+)
+def test_replicas(least: int, most: int, texts: list[str]) -> None:
+    assert preflight.check_replicas(Setting("min", least), Setting("max", most)) == texts
+
+
+def test_version() -> None:
+    assert preflight.check_version(Setting("x_version", "1.2.3"), ["1.2.3"]) == []
+    (wrong,) = preflight.check_version(Setting("x_version", "1.2.4", "all.yml:1"), ["1.2.3"])
+    assert wrong == "x_version = '1.2.4' (all.yml:1): is not a pinned version; allowed: 1.2.3 (files/artifacts.yml)"
+
+
+@pytest.mark.parametrize(
+    ("window", "interval", "good"), [(60, 15, True), (59, 15, False), (20, 5, True), (5, 5, False)]
+)
+def test_window_is_four_scrapes_at_least(window: int, interval: int, good: bool) -> None:
+    rules = Setting("rules", [{"window": 600}, {"window": window}], "all.yml:9")
+    wrong = preflight.check_windows(rules, Setting("every", interval))
+    assert wrong == (
+        []
+        if good
+        else [
+            f"rules[1].window = {window} (all.yml:9): must be {4 * interval} or more seconds, 4 times every = {interval}"
+        ]
+    )
+
+
+def test_window_needs_a_scrape_interval() -> None:
+    assert "1 or more" in preflight.check_windows(Setting("rules", []), Setting("interval", 0))[0]
+
+
+def test_metric_must_be_served() -> None:
+    rules = Setting("rules", [{"as": "a_per_second"}])
+    assert preflight.check_metric(Setting("metric", "a_per_second"), rules) == []
+    assert "rules has a_per_second" in preflight.check_metric(Setting("metric", "b_per_second"), rules)[0]
+
+
+@pytest.mark.parametrize(
+    ("ranges", "text"),
+    [
+        (["10.244.0.0/16", "10.96.0.0/16"], None),
+        (["fd00::/108", "10.96.0.0/16"], None),
+        (["10.96.0.0/12", "10.100.0.0/16"], "n0 = '10.96.0.0/12': overlaps n1 = '10.100.0.0/16'"),
+        (["10.244.0.0/16", "10.96.0.1/16"], "n1 = '10.96.0.1/16': must be a range of addresses"),
+        (["pods", "10.96.0.0/16"], "n0 = 'pods': must be a range of addresses"),
+    ],
+)
+def test_networks(ranges: list[str], text: str | None) -> None:
+    wrong = preflight.check_networks([Setting(f"n{number}", value) for number, value in enumerate(ranges)])
+    assert wrong == [] if text is None else [line for line in wrong if text in line]
+
+
+def test_machine_inside_a_pod_range() -> None:
+    addresses = [Setting("ansible_host", "10.244.1.1"), Setting("ansible_host", "cp.example.com")]
+    (wrong,) = preflight.check_networks([Setting("pods", "10.244.0.0/16")], addresses)
+    assert wrong.startswith("ansible_host = '10.244.1.1': is an address inside pods")
+
+
+def test_same_address_twice() -> None:
+    settings = {name: Setting("sandbox_address", value) for name, value in {"a": "::1", "b": "::1", "c": "::2"}.items()}
+    (wrong,) = preflight.check_distinct(settings)
+    assert "a and b have the same" in wrong
+
+
+KNOWN = dict.fromkeys(preflight.CLUSTER_VARIABLES)
+
+
+@pytest.mark.parametrize(
+    ("groups", "text"),
+    [
+        (["nodes", "workers", "cluster_a"], None),
+        (["clusters", "cluster_a"], None),
+        (["nodes", "workers", "cluster_a", "cluster_b"], "is in cluster_a and cluster_b"),
+        (["nodes", "workers", "control_plane"], "is in control_plane and in workers"),
+        (["nodes", "cluster_a"], "neither in control_plane nor in workers"),
+        (["clusters", "nodes", "workers"], "is in clusters and in nodes"),
+    ],
+)
+def test_place(groups: list[str], text: str | None) -> None:
+    wrong = preflight.check_place("m1", groups, ["cluster_a", "cluster_b"], KNOWN)
+    assert wrong == [] if text is None else [line for line in wrong if line.startswith("m1: ") and text in line]
+
+
+def test_inventory_by_hand_without_cluster_variables() -> None:
+    known = {name: 1 for name in preflight.CLUSTER_VARIABLES if name != "cluster_ring"}
+    (wrong,) = preflight.check_place("m1", ["nodes", "workers"], [], known)
+    assert wrong.startswith("m1: has no cluster_ring;")
+
+
+def test_kubeconfig_that_is_none(tmp_path: Path) -> None:
+    file = tmp_path / "kubeconfig"
+    setting = Setting("cluster_kubeconfig", str(file))
+    assert "does not exist" in preflight.check_kubeconfig_file(setting)[0]
+    file.write_text("hello: world\n")
+    assert "is not a kubeconfig" in preflight.check_kubeconfig_file(setting)[0]
+    file.write_text(
+        "current-context: a\nclusters: [{name: a, cluster: {server: 'https://a:6443'}}]\n"
+        "contexts: [{name: a, context: {cluster: a, user: a}}]\nusers: [{name: a, user: {}}]\n"
+    )
+    assert preflight.check_kubeconfig_file(setting) == []
+
+
+def test_problems_are_said_once_with_their_hosts() -> None:
+    problems = action.Problems()
+    for host in ("a", "b", "a"):
+        problems.add(host, ["x is wrong"])
+    for number in range(7):
+        problems.add(f"m{number}", ["y is wrong"])
+    assert problems.lines() == ["x is wrong [a, b]", "y is wrong [m0, m1, m2 and 4 more]"]
+
+
+WELL = {"uid": 0, "python": [3, 9, 2], "init": "systemd"}
+
+
+@pytest.mark.parametrize(
+    ("found", "text"),
+    [
+        ({}, None),
+        ({"uid": 1000}, "uid 1000"),
+        ({"python": [3, 8, 10]}, "its Python is 3.8.10, but must be 3.9 or newer"),
+        ({"init": "tini"}, "its first process is tini"),
+    ],
+)
+def test_machine_is_judged_by_what_it_says(found: dict[str, Any], text: str | None) -> None:
+    lacks = reach.judge(WELL | found)
+    assert lacks == [] if text is None else text in lacks[0]
