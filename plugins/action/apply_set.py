@@ -1,3 +1,5 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
 """Action plugin of kubescale.fleet.apply_set: works in the controller's process, documented in the module."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
 """Sets of objects that come and go together: server-side apply in phases, prune, removal.
 
 A set is an ApplySet of KEP-3659, so kubectl understands it: its parent is a ConfigMap that carries the set's id, the

@@ -1,3 +1,5 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
 """Talk to a Kubernetes API server from the controller's own process.
 
 A thin, thread-safe layer: kubernetes.config reads the kubeconfig (certificates, tokens, exec plugins), urllib3 keeps a

@@ -1,3 +1,5 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
 """Kubernetes objects as a person writes them: reading, checking, ordering, comparing, showing."""
 
 from __future__ import annotations

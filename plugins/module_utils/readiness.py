@@ -1,3 +1,5 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
 """When an object is really ready, waiting for it by watch, and saying why it is not."""
 
 from __future__ import annotations

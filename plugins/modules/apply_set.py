@@ -1,4 +1,6 @@
 #!/usr/bin/python
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
 """Documentation of the action plugin kubescale.fleet.apply_set."""
 
 from __future__ import annotations

@@ -1,3 +1,5 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
 """A real etcd and kube-apiserver (with the controllers that deletion needs) as local processes, without machines."""
 
 from __future__ import annotations

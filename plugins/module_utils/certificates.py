@@ -1,0 +1,109 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Judge the serving certificate that a Secret of type kubernetes.io/tls holds."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import datetime
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_private_key
+from cryptography.x509.oid import ExtendedKeyUsageOID
+
+
+class CertificateProblem(Exception):  # noqa: N818 - a finding, not a failure of ours
+    """Why a certificate cannot be served (any more)."""
+
+
+@dataclass(frozen=True)
+class ServingCertificate:
+    """Certificate, private key and certificate authority as PEM text, and the end of validity."""
+
+    certificate: str
+    private_key: str
+    authority: str
+    not_after: datetime.datetime
+
+
+def check_secret(
+    secret: Mapping[str, Any] | None, dns_names: Collection[str], authority: str | None, renew_before: int
+) -> ServingCertificate:
+    """The certificate in a Secret, if it can be served under exactly `dns_names` for more than `renew_before` days.
+
+    `authority` is the PEM of the CA that must have signed it; without it, the CA in the Secret (ca.crt), if any.
+    Raises CertificateProblem with the reason if it cannot.
+    """
+    if secret is None:
+        raise CertificateProblem("it does not exist")
+    certificate, key = _pem(secret, "tls.crt"), _pem(secret, "tls.key")
+    authority = authority or (_pem(secret, "ca.crt") if "ca.crt" in (secret.get("data") or {}) else "")
+    try:
+        leaf = x509.load_pem_x509_certificate(certificate.encode())
+    except ValueError as error:
+        raise CertificateProblem(f"tls.crt is not a certificate: {error}") from error
+    try:
+        public = load_pem_private_key(key.encode(), None).public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:
+        raise CertificateProblem("tls.key is not a private key in PEM without a password") from error
+    form = Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    if public.public_bytes(*form) != leaf.public_key().public_bytes(*form):
+        raise CertificateProblem("tls.key is not the key of tls.crt")
+    _check_names(leaf, dns_names)
+    _check_usage(leaf)
+    if authority:
+        _check_signature(leaf, authority)
+    left = leaf.not_valid_after_utc - datetime.datetime.now(datetime.UTC)
+    if left <= datetime.timedelta(days=renew_before):
+        state = "is expired" if left <= datetime.timedelta() else f"expires in {left.days} days"
+        raise CertificateProblem(
+            f"it {state} ({leaf.not_valid_after_utc:%Y-%m-%d}), renewal is due {renew_before} days before"
+        )
+    return ServingCertificate(certificate, key, authority, leaf.not_valid_after_utc)
+
+
+def _pem(secret: Mapping[str, Any], key: str) -> str:
+    value = (secret.get("data") or {}).get(key)
+    if not value:
+        raise CertificateProblem(f"it has no {key}")
+    try:
+        return base64.b64decode(value, validate=True).decode("ascii")
+    except (binascii.Error, UnicodeDecodeError) as error:
+        raise CertificateProblem(f"its {key} is not PEM text") from error
+
+
+def _check_names(leaf: x509.Certificate, dns_names: Collection[str]) -> None:
+    try:
+        names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    except x509.ExtensionNotFound:
+        names = x509.SubjectAlternativeName([])
+    found = {f"{name.value}" for name in names}
+    if found != set(dns_names):
+        raise CertificateProblem(
+            f"it is for {', '.join(sorted(found)) or 'no name'}, wanted is {', '.join(sorted(dns_names))}"
+        )
+
+
+def _check_usage(leaf: x509.Certificate) -> None:
+    try:
+        usages = leaf.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value
+    except x509.ExtensionNotFound:
+        usages = x509.ExtendedKeyUsage([])
+    if ExtendedKeyUsageOID.SERVER_AUTH not in usages:
+        raise CertificateProblem("its extended key usage lacks serverAuth")
+
+
+def _check_signature(leaf: x509.Certificate, authority: str) -> None:
+    try:
+        issuer = x509.load_pem_x509_certificate(authority.encode())
+    except ValueError as error:
+        raise CertificateProblem(f"the CA is not a certificate: {error}") from error
+    try:
+        leaf.verify_directly_issued_by(issuer)
+    except (ValueError, TypeError, InvalidSignature) as error:
+        raise CertificateProblem(f"it is not signed by the CA {issuer.subject.rfc4514_string()}") from error
