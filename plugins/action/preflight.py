@@ -5,8 +5,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from functools import partial
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +26,17 @@ COLLECTION = Path(__file__).resolve().parents[2]
 MACHINE_ROLES = {"node_prep": "nodes", "control_plane": "control_plane", "worker": "workers"}
 API_GROUP = "clusters"
 NAMED_HOSTS = 4
+# What a type cannot say about the variables of one cluster: the check, and the variables it takes in this order.
+CHECKS: tuple[tuple[Callable[..., list[str]], tuple[str, ...]], ...] = (
+    (preflight.check_target, ("hpa_target",)),
+    (preflight.check_replicas, ("hpa_min_replicas", "hpa_max_replicas")),
+    (preflight.check_windows, ("prometheus_adapter_rules", "demo_app_scrape_interval")),
+    (preflight.check_metric, ("hpa_metric", "prometheus_adapter_rules")),
+    (preflight.check_order, ("prometheus_adapter_relist_interval", "prometheus_adapter_max_age")),
+)
+NETWORKS = ("control_plane_pod_network", "control_plane_service_network")
+# The variables of roles that are named above; a test proves that they exist.
+CHECKED = {name for _, names in CHECKS for name in names} | set(NETWORKS)
 
 
 def where_set(value: object) -> str:
@@ -177,21 +187,10 @@ class ActionModule(ActionBase):
                 if name.endswith("_version") and name in host.raw and "default" in option:
                     for version in host.all(name):
                         wrong += preflight.check_version(version, [str(option["default"])])
-        checks = {
-            API_GROUP: [
-                (preflight.check_target, ["hpa_target"]),
-                (preflight.check_replicas, ["hpa_min_replicas", "hpa_max_replicas"]),
-                (preflight.check_windows, ["prometheus_adapter_rules", "demo_app_scrape_interval"]),
-                (preflight.check_metric, ["hpa_metric", "prometheus_adapter_rules"]),
-                (preflight.check_order, ["prometheus_adapter_relist_interval", "prometheus_adapter_max_age"]),
-            ],
-        }
-        for group, entries in checks.items():
-            if group in mine:
-                for check, names in entries:
-                    settings = host.all(*names)
-                    if len(settings) == len(names):
-                        wrong += partial(check, *settings)()
+        for check, names in CHECKS if API_GROUP in mine else []:
+            settings = host.all(*names)
+            if len(settings) == len(names):
+                wrong += check(*settings)
         return wrong
 
     @staticmethod
@@ -204,7 +203,7 @@ class ActionModule(ActionBase):
             wrong += preflight.check_distinct(known)
             addresses += known.values()
         for host in machines.values():
-            networks = host.all("control_plane_pod_network", "control_plane_service_network")
+            networks = host.all(*NETWORKS)
             if networks:
                 wrong += [text for text in preflight.check_networks(networks, addresses) if text not in wrong]
         return wrong

@@ -99,13 +99,11 @@ def test_version() -> None:
 )
 def test_window_is_four_scrapes_at_least(window: int, interval: int, good: bool) -> None:
     rules = Setting("rules", [{"window": 600}, {"window": window}], "all.yml:9")
-    wrong = preflight.check_windows(rules, Setting("every", interval))
+    wrong = preflight.check_windows(rules, Setting("s", interval))
     assert wrong == (
         []
         if good
-        else [
-            f"rules[1].window = {window} (all.yml:9): must be {4 * interval} or more seconds, 4 times every = {interval}"
-        ]
+        else [f"rules[1].window = {window} (all.yml:9): must be {4 * interval} or more seconds, 4 times s = {interval}"]
     )
 
 

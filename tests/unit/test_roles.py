@@ -1,0 +1,141 @@
+"""Every role keeps the contract: defaults equal specs, README is made from them, one play runs it by its tag."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.kubescale.fleet.plugins.action import preflight
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+ROLES = sorted(path for path in (REPOSITORY / "roles").iterdir() if path.is_dir())
+PINS = yaml.safe_load((REPOSITORY / "files/artifacts.yml").read_text())["components"]
+
+_spec = importlib.util.spec_from_file_location("role_readmes", REPOSITORY / "docs/role_readmes.py")
+assert _spec
+assert _spec.loader
+role_readmes = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(role_readmes)
+
+each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
+
+
+def load(file: Path) -> Any:
+    return yaml.safe_load(file.read_text(encoding="utf-8"))
+
+
+def options_of(role: Path) -> dict[str, dict[str, Any]]:
+    return load(role / "meta/argument_specs.yml")["argument_specs"]["main"].get("options") or {}
+
+
+def plays() -> list[tuple[str, dict[str, Any]]]:
+    return [(file.name, play) for file in sorted((REPOSITORY / "playbooks").glob("*.yml")) for play in load(file)]
+
+
+@each_role
+def test_defaults_are_those_of_the_argument_specs(role: Path) -> None:
+    specified = {name: option["default"] for name, option in options_of(role).items() if "default" in option}
+    assert (load(role / "defaults/main.yml") or {}) == specified
+
+
+@each_role
+def test_variables_without_default_are_required(role: Path) -> None:
+    assert [
+        name for name, option in options_of(role).items() if "default" not in option and not option.get("required")
+    ] == []
+
+
+@each_role
+def test_variables_have_a_type_and_are_explained_in_both_places(role: Path) -> None:
+    lines = (role / "defaults/main.yml").read_text(encoding="utf-8").splitlines()
+    for name, option in options_of(role).items():
+        assert option["type"], name
+        assert option["description"], name
+        if "default" in option:
+            at = next(number for number, line in enumerate(lines) if line.startswith(f"{name}:"))
+            assert lines[at - 1].startswith("# "), f"{name} has no comment above it"
+
+
+@each_role
+def test_names_begin_with_the_role(role: Path) -> None:
+    assert [name for name in options_of(role) if not name.startswith(f"{role.name}_")] == []
+    private = [load(file) or {} for file in role.glob("vars/*.yml")]
+    assert [name for content in private for name in content if not name.startswith(f"__{role.name}_")] == []
+
+
+@each_role
+def test_versions_are_the_pinned_ones(role: Path) -> None:
+    for name, option in options_of(role).items():
+        component = name.removesuffix("_version")
+        if component in PINS and component != name:
+            assert option["default"] == PINS[component]["version"], name
+
+
+@each_role
+def test_meta(role: Path) -> None:
+    info = load(role / "meta/main.yml")["galaxy_info"]
+    assert info["author"] == "kubescale founders"
+    assert info["license"] == "Apache-2.0"
+    assert info["min_ansible_version"] == "2.18"
+    assert info["description"]
+    assert info["platforms"]
+
+
+@each_role
+def test_readme_is_the_generated_one(role: Path) -> None:
+    assert (role / "README.md").read_text(encoding="utf-8") == role_readmes.readme(role), "run: make docs"
+
+
+@each_role
+def test_one_play_runs_it_by_its_tag(role: Path) -> None:
+    entries = [
+        entry
+        for _, play in plays()
+        for entry in play.get("roles", [])
+        if entry["role"] == f"kubescale.fleet.{role.name}"
+    ]
+    assert [entry["tags"] for entry in entries] == [[role.name]]
+
+
+@pytest.mark.parametrize(
+    ("file", "play"), plays(), ids=lambda value: value if isinstance(value, str) else value["name"]
+)
+def test_waiting_tasks_have_the_tags_of_all_roles_of_their_play(file: str, play: dict[str, Any]) -> None:
+    waits = [task for task in play.get("post_tasks", []) if "kubescale.fleet.apply_set_ready" in task]
+    defers = "kubescale.fleet.apply_set" in play.get("module_defaults", {})
+    assert len(waits) == int(defers), f"{file}: a play whose roles do not wait must wait at its end"
+    for task in waits:
+        assert task["tags"] == [entry["tags"][0] for entry in play["roles"]]
+
+
+def test_preflight_checks_variables_that_exist() -> None:
+    known = {name for role in ROLES for name in options_of(role)}
+    assert preflight.CHECKED - known == set()
+    assert set(preflight.MACHINE_ROLES) <= {role.name for role in ROLES}
+
+
+@pytest.mark.parametrize("role", preflight.MACHINE_ROLES)
+def test_preflight_knows_where_machine_roles_run(role: str) -> None:
+    assert [hosts for _, hosts in role_readmes.runs_of(role)] == [preflight.MACHINE_ROLES[role]]
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ({"type": "int", "default": 5, "description": "Seconds."}, "- **`x`**: Seconds. (int, default `5`)"),
+        ({"required": True, "description": ["A C(b).", "C."]}, "- **`x`**: A `b`. C. (str, required)"),
+        ({"default": "a", "choices": ["a", "b"]}, "- **`x`**:  (str, one of `a`, `b`, default `a`)"),
+        ({"type": "list", "elements": "str", "default": []}, "- **`x`**:  (list of str, default `[]`)"),
+    ],
+)
+def test_variables_in_readmes(option: dict[str, Any], text: str) -> None:
+    assert role_readmes.variable("x", option) == text
+
+
+def test_long_defaults_get_a_block() -> None:
+    text = role_readmes.variable("x", {"default": ["y" * 70]})
+    assert re.search(r"default:\)\n\n  ```yaml\n  x:\n  - y+\n  ```$", text)
