@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"{cluster}: {error}") from error
 
     def _observe(
-        self, api: Api, observer: Observer, arguments: dict[str, Any], cluster: str, say: Any
+        self, api: Api, observer: Observer, arguments: dict[str, Any], cluster: str, say: Callable[[str], None]
     ) -> dict[str, Any]:
         terms = Terms(arguments["rate"], arguments["duration"], arguments["hold"], arguments["timeout"])
 

@@ -6,13 +6,15 @@ Colours come from the page's style sheet through classes, so that one drawing se
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from html import escape
 from typing import Any
 
 # Points of a line: seconds and value; None breaks the line.
 Points = Sequence[tuple[float, float | None]]
+# Where a value lies in the drawing.
+Scale = Callable[[float], float]
 
 STEP_LETTERS = "ABCDEFG"
 STEPS = {
@@ -28,7 +30,7 @@ STEPS = {
 
 @dataclass
 class Line:
-    """One line of a panel: its style class, its name in the legend, its points; ``step`` keeps a value until the next."""
+    """One line of a panel: style class, name in the legend, points; ``step`` keeps a value until the next."""
 
     style: str
     name: str
@@ -64,13 +66,13 @@ def time_step(span: float, most: int) -> float:
 
 
 def time_label(seconds: float) -> str:
-    """Seconds up to two minutes apart, else minutes and seconds."""
+    """Minutes and seconds."""
     minutes, rest = divmod(abs(round(seconds)), 60)
-    sign = "−" if seconds < 0 else ""
+    sign = "-" if seconds < 0 else ""
     return f"{sign}{minutes}:{rest:02d}"
 
 
-def path(points: Points, x: Any, y: Any, step: bool) -> str:
+def path(points: Points, x: Scale, y: Scale, step: bool) -> str:
     """SVG path data of a line; a missing value interrupts it."""
     parts: list[str] = []
     last: float | None = None
@@ -137,7 +139,7 @@ def panels_of(load: Mapping[str, Any], narrow: bool) -> list[Panel]:
 
 
 def timeline(load: Mapping[str, Any], width: int, identity: str) -> str:
-    """SVG of a load (see ``scaling.as_data``), ``width`` pixels wide; ``identity`` keeps its element ids apart from other drawings."""
+    """SVG of a load (see ``scaling.as_data``), ``width`` pixels wide; ``identity`` makes its element ids unique."""
     narrow = width < 600
     left, right, lane = 34, 12, 26
     samples = load["samples"]
@@ -154,7 +156,8 @@ def timeline(load: Mapping[str, Any], width: int, identity: str) -> str:
     steps = [(name, load["steps"].get(name)) for name in STEPS]
     seen = [(number, name, t) for number, (name, t) in enumerate(steps) if t is not None]
     out = [
-        f'<svg viewBox="0 0 {width} {height}" role="img" aria-labelledby="{identity}-title {identity}-desc" class="timeline">',
+        f'<svg viewBox="0 0 {width} {height}" role="img" class="timeline" '
+        f'aria-labelledby="{identity}-title {identity}-desc">',
         f'<title id="{identity}-title">Timeline of load, metric and replicas</title>',
         f'<desc id="{identity}-desc">{escape(describe(load))}</desc>',
     ]
@@ -175,7 +178,8 @@ def timeline(load: Mapping[str, Any], width: int, identity: str) -> str:
     for (number, name, t), place in zip(order, places, strict=True):
         out.append(f'<path class="stepline" d="M{place:.1f} 19L{x(t):.1f} {lane}V{bottom}"/>')
         out.append(
-            f'<g class="step"><title>{STEP_LETTERS[number]}: {escape(STEPS[name])}, {t:g} s</title><circle cx="{place:.1f}" cy="10" r="9"/>'
+            f'<g class="step"><title>{STEP_LETTERS[number]}: {escape(STEPS[name])}, {t:g} s</title>'
+            f'<circle cx="{place:.1f}" cy="10" r="9"/>'
             f'<text x="{place:.1f}" y="14" text-anchor="middle">{STEP_LETTERS[number]}</text></g>'
         )
     top = float(lane)
@@ -186,7 +190,7 @@ def timeline(load: Mapping[str, Any], width: int, identity: str) -> str:
     return "\n".join(out)
 
 
-def draw_panel(panel: Panel, x: Any, top: float, head: float, left: float, right: float, narrow: bool) -> list[str]:
+def draw_panel(panel: Panel, x: Scale, top: float, head: float, left: float, right: float, narrow: bool) -> list[str]:
     """Elements of one panel whose head begins at ``top``."""
     values = [value for line in panel.lines for _, value in line.points if value is not None]
     highest = max([*values, panel.mark[0] * 1.15 if panel.mark else 0, 1e-9])
@@ -201,15 +205,12 @@ def draw_panel(panel: Panel, x: Any, top: float, head: float, left: float, right
     out += legend(panel, left, right, top + (31 if narrow else 15), narrow)
     for k in range(round(ceiling / grid) + 1):
         value = k * grid
-        out.append(
-            f'<line class="{"axis" if k == 0 else "grid"}" x1="{left}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>'
-        )
+        out.append(f'<path class="{"axis" if k == 0 else "grid"}" d="M{left} {y(value):.1f}H{right}"/>')
         out.append(f'<text class="tick" x="{left - 6}" y="{y(value) + 4:.1f}" text-anchor="end">{value:g}</text>')
     for line in panel.lines:
         data = path(line.points, x, y, line.step)
         if line.fill and data:
-            first, last = line.points[0][0], line.points[-1][0]
-            out.append(f'<path class="{line.style} fill" d="{data}V{base:.1f}H{x(first):.1f}Z" data-to="{last:g}"/>')
+            out.append(f'<path class="{line.style} fill" d="{data}V{base:.1f}H{x(line.points[0][0]):.1f}Z"/>')
         out.append(f'<path class="{line.style} line" d="{data}"/>')
     if panel.mark:
         value, text = panel.mark
@@ -234,9 +235,7 @@ def legend(panel: Panel, left: float, right: float, baseline: float, narrow: boo
     position = left if narrow else right - sum(widths) + 12
     out = []
     for line, width in zip(panel.lines, widths, strict=True):
-        out.append(
-            f'<line class="{line.style} line" x1="{position:.1f}" x2="{position + 16:.1f}" y1="{baseline - 4:.1f}" y2="{baseline - 4:.1f}"/>'
-        )
+        out.append(f'<path class="{line.style} line" d="M{position:.1f} {baseline - 4:.1f}h16"/>')
         out.append(f'<text class="legend" x="{position + 21:.1f}" y="{baseline:.1f}">{escape(line.name)}</text>')
         position += width
     return out

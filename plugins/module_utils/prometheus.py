@@ -11,12 +11,14 @@ from urllib.parse import urlencode
 
 # The service of the roles' Prometheus: namespace, name and port of the object they create.
 SERVICE = "monitoring/prometheus-k8s:9090"
+# What an answer in JSON becomes.
+Answer = Any
 
 
 class Reader(Protocol):
     """The part of an API connection that is needed here (see ``kube.Api``)."""
 
-    def raw(self, path: str) -> Any:
+    def raw(self, path: str) -> Answer:
         """Return the JSON answer at a path of the API server; raise ``ApiError`` where there is none."""
 
 
@@ -31,7 +33,7 @@ def service_path(service: str, path: str, arguments: Mapping[str, Any] | None = 
     return f"/api/v1/namespaces/{namespace}/services/{name}/proxy{path}{query}"
 
 
-def prometheus_data(answer: Any, question: str) -> Any:
+def prometheus_data(answer: Answer, question: str) -> Answer:
     """Data of a Prometheus answer; a ``PrometheusError`` with its reason when it holds none."""
     if not isinstance(answer, Mapping) or answer.get("status") != "success":
         reason = answer.get("error", answer) if isinstance(answer, Mapping) else answer

@@ -1,7 +1,8 @@
 """What a run found out about a cluster, for a person (report.html) and for programs (report.json).
 
-Both lie in the cluster's state folder. The JSON is kept from run to run and gets a new section from whoever has one: ``verify`` its checks,
-``load`` its timeline. When the cluster is another one than before (it was removed and made again), old sections are dropped.
+Both lie in the cluster's state folder. The JSON is kept from run to run and gets a new section from whoever has one:
+``verify`` its checks, ``load`` its timeline. When the cluster is another one than before (it was removed and made
+again), old sections are dropped.
 """
 
 from __future__ import annotations
@@ -25,8 +26,9 @@ WIDE, NARROW = 960, 360
 # Images that stand in for something that could not be built: what a reader must know about them.
 STAND_INS = {
     "grafana-stand-in": (
-        "Grafana here is a stand-in of this project: it serves /api/health and the dashboards and data sources that are provisioned to it, "
-        "and draws nothing, because Grafana itself cannot be built from what is reachable here. Give grafana_image_archive to run the real one."
+        "Grafana here is a stand-in of this project: it serves /api/health and the dashboards and data sources that "
+        "are provisioned to it, and draws nothing, because Grafana itself cannot be built from what is reachable here. "
+        "Give grafana_image_archive to run the real one."
     )
 }
 
@@ -148,10 +150,11 @@ def verdict(report: Mapping[str, Any]) -> dict[str, Any]:
         steps = load["steps"]
         start = load["samples"][0]["ready"] if load["samples"] else 0
         if load["ok"]:
+            most = max(sample["ready"] for sample in load["samples"])
             said.append(
-                f"Under {load['rate']:g} requests per second the app went from {start} to {max(sample['ready'] for sample in load['samples'])} "
-                f"ready replicas within {steps['demanded_ready']:.0f} s, and began to scale in {steps['scale_in'] - steps['load_end']:.0f} s "
-                "after the load ended."
+                f"Under {load['rate']:g} requests per second the app went from {start} to {most} ready replicas within "
+                f"{steps['demanded_ready']:.0f} s, and began to scale in "
+                f"{steps['scale_in'] - steps['load_end']:.0f} s after the load ended."
             )
         else:
             said.append(load["failure"])

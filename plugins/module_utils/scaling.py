@@ -1,20 +1,22 @@
 """How an autoscaler reacts to a load: samples of one run, and what they mean.
 
-An *observer* asks the API once per interval and keeps a sample. Everything is timed by the controller's clock at the moment it was seen,
-so that clocks of other machines don't matter; a step is therefore late by one interval at most. Times are seconds.
+An *observer* asks the API once per interval and keeps a sample. Everything is timed by the controller's clock at the
+moment it was seen, so that clocks of other machines don't matter; a step is therefore late by one interval at most.
+Times are seconds.
 """
 
 from __future__ import annotations
 
+import datetime
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import CONNECTIONS, ApiError
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import CONNECTIONS, JSON, Api, ApiError
 from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import PrometheusError, prometheus_query_range
 from ansible_collections.kubescale.fleet.plugins.module_utils.verify import (
     condition,
@@ -37,7 +39,7 @@ class ScalingError(Exception):
 
 
 def quantity(text: str) -> float:
-    """Number that a Kubernetes quantity such as ``10m``, ``1.5`` or ``2Ki`` stands for; ``ValueError`` if it is none."""
+    """Number that a Kubernetes quantity such as ``10m`` or ``2Ki`` stands for; ``ValueError`` if it is none."""
     for suffix, bits in BINARY.items():
         if text.endswith(suffix):
             return float(text.removesuffix(suffix)) * 2**bits
@@ -166,7 +168,7 @@ def find_steps(samples: Sequence[Sample], goal: Goal, rate: float) -> dict[str, 
 class Observer:
     """Samples one autoscaler through the API, in parallel requests over one connection pool."""
 
-    def __init__(self, api: Any, namespace: str, name: str, job: str = "") -> None:
+    def __init__(self, api: Api, namespace: str, name: str, job: str = "") -> None:
         self.api, self.namespace, self.name, self.job = api, namespace, name, job
         self.autoscaler = self._autoscaler()
         self.goal = Goal.of(self.autoscaler)
@@ -180,8 +182,10 @@ class Observer:
         )
         self.began = time.time()
         self.trouble = ""
+        self.app_pods: list[JSON] = []
+        self.load_pods: list[JSON] = []
 
-    def _autoscaler(self) -> dict[str, Any]:
+    def _autoscaler(self) -> JSON:
         found = self.api.get("autoscaling/v2", "HorizontalPodAutoscaler", self.name, self.namespace)
         if found is None:
             raise ScalingError(
@@ -197,7 +201,7 @@ class Observer:
             return None
         return sum(quantity(value) for value in values.values()) / len(values) if values else None
 
-    def _pods(self) -> list[dict[str, Any]]:
+    def _pods(self) -> list[JSON]:
         return self.api.list("v1", "Pod", self.namespace).items
 
     def sample(self, pool: ThreadPoolExecutor, run: Run) -> Sample:
@@ -249,6 +253,34 @@ class Observer:
         ]
         return "; ".join(said) or "it has no conditions yet"
 
+    def load_said(self) -> str:
+        """What the load generator reports about its requests, or why it could not run."""
+        for pod in self.load_pods:
+            for number, status in enumerate(pod.get("status", {}).get("initContainerStatuses") or []):
+                ended = status.get("state", {}).get("terminated")
+                if ended and ended.get("exitCode"):
+                    said = self._log(pod, "initContainers", number)
+                    return f"The load generator failed with exit code {ended['exitCode']}: {said}"
+            report = self._log(pod, "containers", 0)
+            if isinstance(report, dict):
+                errors = "; ".join(report.get("errors") or [])[:300]
+                success = f"{report.get('success', 0):.0%}"
+                return f"Of the load's {report.get('requests')} requests {success} succeeded. {errors}".strip()
+        return "The load generator left no report."
+
+    def _log(self, pod: Mapping[str, Any], kind: str, number: int) -> JSON | str:
+        metadata, container = pod["metadata"], pod["spec"][kind][number]["name"]
+        path = f"/api/v1/namespaces/{metadata['namespace']}/pods/{metadata['name']}/log"
+        try:
+            return self.api.raw(path, {"container": container, "tailLines": "20"})
+        except ApiError as error:
+            return str(error)
+
+
+def job_of(pod: Mapping[str, Any]) -> str | None:
+    """Name of the Job that a pod belongs to."""
+    return (pod["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-name")
+
 
 def attacking(pod: Mapping[str, Any]) -> bool:
     """Whether the load's pod is sending requests: its first container runs."""
@@ -266,20 +298,22 @@ def seen_by(autoscaler: Mapping[str, Any], metric: str) -> float | None:
 
 def unix_time(stamp: str) -> float:
     """Unix time of an API server's timestamp."""
-    from datetime import datetime
-
-    return datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
+    return datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
 
 def progress_line(sample: Sample, start: float, rate: float, goal: Goal) -> str:
     """One line for a person: time since load start, load, metric against target, replicas."""
     metric = "-" if sample.metric is None else f"{sample.metric:.2f}"
     load = f"{rate:g}/s" if sample.load else "off"
-    return f"t{sample.t - start:+.0f}s  load {load}  metric {metric}/{goal.target:g}  desired {sample.desired}  ready {sample.ready}"
+    since = f"t{sample.t - start:+.0f}s"
+    return f"{since}  load {load}  metric {metric}/{goal.target:g}  desired {sample.desired}  ready {sample.ready}"
 
 
 def wait_for_rest(observer: Observer, interval: float, timeout: float, say: Callable[[str], None]) -> None:
-    """Return when the autoscaler is at its minimum and the metric under its target, else ``ScalingError`` after ``timeout``."""
+    """Return when the autoscaler is at its minimum and the metric under its target.
+
+    ``ScalingError`` when that takes longer than ``timeout`` seconds.
+    """
     goal, run, said = observer.goal, Run(observer.goal, 0, observer.began), -math.inf
     with ThreadPoolExecutor(max_workers=CONNECTIONS) as pool:
         for sample in ticks(observer, pool, run, interval):
@@ -291,15 +325,16 @@ def wait_for_rest(observer: Observer, interval: float, timeout: float, say: Call
                 return
             if sample.t > timeout:
                 raise ScalingError(
-                    f"{goal.namespace}/{goal.name} did not come to rest within {timeout:g} s: {sample.desired} replicas desired (minimum "
-                    f"{goal.minimum}), {sample.ready} ready, metric {sample.metric}; {observer.trouble or observer.why()}"
+                    f"{goal.namespace}/{goal.name} did not come to rest within {timeout:g} s: {sample.desired} "
+                    f"replicas desired (minimum {goal.minimum}), {sample.ready} ready, metric {sample.metric}; "
+                    f"{observer.trouble or observer.why()}"
                 )
             if sample.t - said >= 10:
                 said = sample.t
                 say(f"waiting for rest: desired {sample.desired}, minimum {goal.minimum}, metric {sample.metric}")
 
 
-def ticks(observer: Observer, pool: ThreadPoolExecutor, run: Run, interval: float) -> Any:
+def ticks(observer: Observer, pool: ThreadPoolExecutor, run: Run, interval: float) -> Iterator[Sample]:
     """Samples at an even pace, without end."""
     due = time.monotonic()
     while True:
@@ -310,9 +345,10 @@ def ticks(observer: Observer, pool: ThreadPoolExecutor, run: Run, interval: floa
 
 @dataclass(frozen=True)
 class Terms:
-    """How long a run may take: ``duration`` of the load at most, ``hold`` with all demanded replicas ready, ``scale_in`` after the load's end.
+    """The load's ``rate`` in requests per second, and how many seconds a run may take.
 
-    ``start`` is the time that the load's pod may take to begin; all in seconds. ``rate`` is in requests per second.
+    ``duration`` of the load at most, ``hold`` with all demanded replicas ready, ``scale_in`` after the load's end,
+    ``start`` for the load's pod to begin.
     """
 
     rate: float
@@ -360,8 +396,8 @@ def observe(
                 break
             if end is not None and sample.t - end > terms.scale_in:
                 failure = (
-                    f"{goal.namespace}/{goal.name} did not scale in within {terms.scale_in:g} s after the load: metric {sample.metric}, "
-                    f"{sample.desired} replicas desired; {observer.why()}"
+                    f"{goal.namespace}/{goal.name} did not scale in within {terms.scale_in:g} s after the load: "
+                    f"metric {sample.metric}, {sample.desired} replicas desired; {observer.why()}"
                 )
                 break
             if start is not None and end is None and sample.t - start > terms.duration + terms.start:
@@ -376,34 +412,31 @@ def explain_stop(observer: Observer, run: Run) -> str:
     goal, steps = run.goal, run.steps()
     most = max(sample.ready for sample in run.samples)
     wanted = max(sample.desired for sample in run.samples)
-    text = f"{goal.namespace}/{goal.name}: {run.rate:g}/s at {goal.target:g} per pod demand {goal.replicas(run.rate)} replicas; {most} were ready. "
+    text = (
+        f"{goal.namespace}/{goal.name}: {run.rate:g}/s at {goal.target:g} per pod demand {goal.replicas(run.rate)} "
+        f"replicas; {most} were ready. "
+    )
     if steps["metric_over_target"] is None:
         highest = max((sample.metric for sample in run.samples if sample.metric is not None), default=None)
-        return (
-            text
-            + f"The metric {goal.metric} never exceeded its target (highest {highest}); {observer.trouble or 'do requests arrive?'}"
-        )
+        text += f"The metric {goal.metric} never exceeded its target (highest: {highest}). "
+        return text + (observer.trouble or observer.load_said())
     if steps["decision"] is None:
         return text + f"The metric was over its target, but the autoscaler never asked for more: {observer.why()}"
     if wanted > most:
-        waiting = "; ".join(
-            f"{pod['metadata']['name']}: {why_not_ready(pod)}" for pod in observer.app_pods if not holds(pod, "Ready")
-        )
+        waiting = [pod for pod in observer.app_pods if not holds(pod, "Ready")]
+        why = "; ".join(f"{pod['metadata']['name']}: {why_not_ready(pod)}" for pod in waiting)
         return (
-            text
-            + f"{wanted} were desired, but pods did not become ready: {waiting or 'see the events of the Deployment'}"
+            text + f"{wanted} were desired, but pods did not become ready: {why or 'see the events of the Deployment'}"
         )
     limited = condition(observer.autoscaler, "ScalingLimited")
-    return (
-        text
-        + f"The autoscaler asked for {wanted} at most within the load's time: {explain(limited) if limited else observer.why()}"
-    )
+    why = explain(limited) if limited.get("status") == "True" else observer.load_said()
+    return text + f"The autoscaler asked for {wanted} at most within the load's time: {why}"
 
 
-def received_load(api: Any, run: Run, series: str, window: int, step: float) -> list[tuple[float, float]]:
-    """Rate at which the app counted events over time, by its own ``series``: (seconds since the observation began, per second).
+def received_load(api: Api, run: Run, series: str, window: int, step: float) -> list[tuple[float, float]]:
+    """Rate at which the app counted events, by its own ``series``: (seconds since the observation began, per second).
 
-    ``window`` in seconds; empty when Prometheus has none: the picture then shows the offered load alone.
+    Averaged over ``window`` seconds; empty when Prometheus has none: the picture then shows the offered load alone.
     """
     end = run.began + run.samples[-1].t if run.samples else run.began
     try:
@@ -415,7 +448,7 @@ def received_load(api: Any, run: Run, series: str, window: int, step: float) -> 
     ]
 
 
-def as_data(run: Run, terms: Terms, received: Sequence[tuple[float, float]], failure: str) -> dict[str, Any]:
+def as_data(run: Run, terms: Terms, received: Sequence[tuple[float, float]], failure: str) -> JSON:
     """A run as plain data for the report: times are seconds since load start (before it: negative)."""
     steps = run.steps()
     zero = steps["load_start"] or 0.0

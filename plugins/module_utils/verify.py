@@ -1,7 +1,8 @@
 """The links of the chain, from node to autoscaler, read from a cluster's API and judged.
 
-A *check* is data (roles/verify/vars/main.yml); a *probe* is the function here that it names. A probe gets the facts of one round and
-the check's arguments, and says whether the link holds, with evidence either way. Probes read; nothing here changes a cluster.
+A *check* is data (roles/verify/vars/main.yml); a *probe* is the function here that it names. A probe gets the facts
+of one round and the check's arguments, and says whether the link holds, with evidence either way. Probes read; nothing
+here changes a cluster.
 """
 
 from __future__ import annotations
@@ -20,7 +21,9 @@ import yaml
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import CONNECTIONS, ApiError
 from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import (
     SERVICE,
+    Answer,
     PrometheusError,
+    Reader,
     prometheus_data,
     prometheus_query,
     service_path,
@@ -41,11 +44,8 @@ NODES = "/api/v1/nodes"
 PODS = "/api/v1/pods"
 
 
-class Cluster(Protocol):
+class Cluster(Reader, Protocol):
     """The part of an API connection that checks need (see ``kube.Api``)."""
-
-    def raw(self, path: str) -> Any:
-        """Return the JSON answer at a path; raise ``ApiError`` where there is none."""
 
     def watch(self, api_version: str, kind: str, *, resource_version: str, timeout: float) -> Iterable[Any]:
         """Yield changes of all objects of a kind since a version, for ``timeout`` seconds at most."""
@@ -105,7 +105,7 @@ class Facts:
         self._answers: dict[str, Future[Any]] = {}
         self._lock = threading.Lock()
 
-    def raw(self, path: str) -> Any:
+    def raw(self, path: str) -> Answer:
         """Answer at ``path``; the first to ask reads, others wait for the same answer or error."""
         with self._lock:
             answer = self._answers.get(path)
@@ -135,7 +135,7 @@ class Watched:
         self._facts = facts
         self.paths: set[str] = set()
 
-    def raw(self, path: str) -> Any:
+    def raw(self, path: str) -> Answer:
         """See ``Facts.raw``."""
         self.paths.add(path)
         return self._facts.raw(path)
@@ -182,7 +182,7 @@ def verdict(broken: Sequence[str], good: str) -> Outcome:
     return Outcome(not broken, "; ".join(broken) if broken else good)
 
 
-# --- machines and workloads ---------------------------------------------------------------------------------------------------
+# -- machines and workloads --
 
 
 @probe
@@ -313,7 +313,7 @@ def why_not_ready(pod: Mapping[str, Any]) -> str:
     return status.get("phase", "unknown")
 
 
-# --- aggregated APIs ----------------------------------------------------------------------------------------------------------
+# -- aggregated APIs --
 
 
 @probe
@@ -364,7 +364,7 @@ def resource_metrics(facts: Watched, _: Mapping[str, Any]) -> Outcome:
 
 @probe
 def serving_certificate(facts: Watched, args: Mapping[str, Any]) -> Outcome:
-    """The certificate in Secret ``secret`` is issued by the ``apiservice``'s CA bundle, for its service, for ``days`` more days."""
+    """The certificate in ``secret`` is issued by the ``apiservice``'s CA bundle, for its service, for ``days`` days."""
     service = facts.raw(f"{APISERVICES}/{args['apiservice']}")
     namespace, _, name = args["secret"].partition("/")
     secret = facts.raw(f"/api/v1/namespaces/{namespace}/secrets/{name}")
@@ -406,7 +406,7 @@ def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> boo
     return True
 
 
-# --- Prometheus and what stands beside it -------------------------------------------------------------------------------------
+# -- Prometheus and what stands beside it --
 
 
 @probe
@@ -465,7 +465,7 @@ def grafana(facts: Watched, args: Mapping[str, Any]) -> Outcome:
     )
 
 
-# --- autoscaled apps ----------------------------------------------------------------------------------------------------------
+# -- autoscaled apps --
 
 
 def pod_metrics(autoscaler: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -544,7 +544,8 @@ def series_query(rules: Iterable[Mapping[str, Any]], metric: str) -> str:
 @probe
 def metric_discovered(facts: Watched, args: Mapping[str, Any]) -> Outcome:
     """Both versions of the custom metrics API list every metric that an autoscaler asks for."""
-    broken, good = [], []
+    broken: list[str] = []
+    good: list[str] = []
     for version in ("v1beta1", "v1beta2"):
         names = {resource["name"] for resource in facts.raw(f"{CUSTOM}/{version}").get("resources") or []}
         for autoscaler in autoscalers(facts, args):
@@ -576,7 +577,7 @@ def metric_values(facts: Watched, args: Mapping[str, Any]) -> Outcome:
     return verdict(broken, "; ".join(good))
 
 
-def metric_by_pod(reader: Any, namespace: str, metric: str, selector: str) -> dict[str, str]:
+def metric_by_pod(reader: Reader, namespace: str, metric: str, selector: str) -> dict[str, str]:
     """Value (a Kubernetes quantity) of a Pods metric for every pod that ``selector`` selects."""
     path = service_query(f"{CUSTOM}/v1beta2/namespaces/{namespace}/pods/*/{metric}", selector)
     return {item["describedObject"]["name"]: item["value"] for item in reader.raw(path).get("items") or []}
@@ -597,18 +598,16 @@ def autoscaler_active(facts: Watched, args: Mapping[str, Any]) -> Outcome:
             entry = condition(autoscaler, kind)
             broken.append(f"{key(autoscaler)} {kind}: {explain(entry) if entry else 'not judged yet'}")
         if not bad:
-            status = autoscaler["status"]
-            good.append(
-                f"{key(autoscaler)}: {status.get('currentReplicas', 0)} replicas, {status.get('desiredReplicas', 0)} desired"
-            )
+            current, desired = (autoscaler["status"].get(f"{word}Replicas", 0) for word in ("current", "desired"))
+            good.append(f"{key(autoscaler)}: {current} replicas, {desired} desired")
     return verdict(broken, "; ".join(good))
 
 
-# --- running them -------------------------------------------------------------------------------------------------------------
+# -- running them --
 
 
 def load_checks(data: Iterable[Mapping[str, Any]], absent: Iterable[str] = ()) -> list[Check]:
-    """Checks from the role's data, those of absent components left out; ``CheckDataError`` names what is wrong with one."""
+    """Checks from the role's data without those of absent components; ``CheckDataError`` names what is wrong."""
     gone, checks = set(absent), []
     for entry in data:
         try:
@@ -644,7 +643,7 @@ def run_checks(
     progress: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
 ) -> list[Result]:
-    """Run all checks at once, then look again at those that do not hold yet until all do or ``timeout`` seconds have passed.
+    """Run all checks at once, then look again at those that do not hold until all do or ``timeout`` seconds are over.
 
     What the API serves is watched; Prometheus and the adapter, which cannot be, are asked again every ``POLL_SECONDS``.
     ``progress`` gets a line about every ``PROGRESS_SECONDS`` that names what is missing. ``timeout`` 0: one look.
@@ -677,7 +676,10 @@ def run_checks(
 
 
 def await_change(cluster: Cluster, facts: Facts, paths: set[str], seconds: float) -> None:
-    """Return when one of the lists read changes; after ``POLL_SECONDS`` where a path can't be watched; after ``seconds`` at most."""
+    """Return when one of the lists read changes, after ``POLL_SECONDS`` where a path can't be watched.
+
+    Returns after ``seconds`` in any case.
+    """
     changed = threading.Event()
 
     def wait_for_event(api_version: str, kind: str, version: str) -> None:
