@@ -1,3 +1,5 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
 """Tells a person which phase runs on which cluster, that it is still alive, and how long each phase took."""
 
 from __future__ import annotations

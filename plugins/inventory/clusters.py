@@ -1,3 +1,5 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
 """Inventory of Kubernetes clusters: a short clusters.yml becomes machines, groups, and one host per cluster."""
 
 from __future__ import annotations
