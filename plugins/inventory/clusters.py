@@ -350,7 +350,9 @@ class InventoryModule(BaseInventoryPlugin):
 
         home = state / cluster.name
         kubeconfig = (
-            home / "kubeconfig" if cluster.kubeconfig is None else directory / Path(cluster.kubeconfig).expanduser()
+            home / "kubeconfig"
+            if cluster.kubeconfig is None
+            else Path(os.path.normpath(directory / Path(cluster.kubeconfig).expanduser()))
         )
         for name, value in (
             ("cluster_name", cluster.name),

@@ -45,7 +45,7 @@ def variables(inventory: InventoryData, host: str) -> dict[str, Any]:
 
 TWO = {
     "demo": {"control_plane": {"cp1": {"ansible_host": "192.0.2.1"}}, "workers": ["w1", "w2"], "ring": 1},
-    "far-away": {"kubeconfig": "far.kubeconfig", "environment": "prod-eu"},
+    "far-away": {"kubeconfig": "../far.kubeconfig", "environment": "prod-eu"},
 }
 
 
@@ -95,7 +95,7 @@ def test_every_host_of_a_cluster_knows_it(two: InventoryData, tmp_path: Path) ->
 def test_existing_cluster_takes_its_kubeconfig_from_beside_the_file(two: InventoryData, tmp_path: Path) -> None:
     known = variables(two, "far-away")
     assert known["cluster_existing"] is True
-    assert known["cluster_kubeconfig"] == str(tmp_path / "far.kubeconfig")
+    assert known["cluster_kubeconfig"] == str(tmp_path.parent / "far.kubeconfig")
 
 
 def test_api_host_is_this_python_and_machines_have_their_own(two: InventoryData) -> None:
