@@ -69,7 +69,8 @@ class ActionModule(ActionBase):
                 return {"changed": False}
             return self._observe(api, observer, arguments, cluster, say)
         except (ApiError, KubeconfigError, ScalingError, OSError) as error:
-            raise AnsibleActionFail(f"{cluster}: {error}") from error
+            # Without the cause: ansible-core would append its text, which is in the message already.
+            raise AnsibleActionFail(f"{cluster}: {error}") from None
 
     def _observe(
         self, api: Api, observer: Observer, arguments: dict[str, Any], cluster: str, say: Callable[[str], None]

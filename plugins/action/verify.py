@@ -85,7 +85,8 @@ class ActionModule(ActionBase):
                     update_report(Path(arguments["report"]), cluster, cluster_facts(api), verify=verified)
                 )
         except (ApiError, KubeconfigError, CheckDataError, OSError) as error:
-            raise AnsibleActionFail(f"verify {cluster}: {error}") from error
+            # Without the cause: ansible-core would append its text, which is in the message already.
+            raise AnsibleActionFail(f"verify {cluster}: {error}") from None
         if failed and only_look:
             self._display.warning(describe(cluster, failed, len(results)))
         elif failed:

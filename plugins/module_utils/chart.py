@@ -108,16 +108,14 @@ def panels_of(load: Mapping[str, Any], narrow: bool) -> list[Panel]:
     offered = [(sample["t"], load["rate"] if sample["load"] else 0.0) for sample in samples]
     lines = [Line("offered", "offered", offered, step=True, fill=True)]
     if load.get("received"):
-        lines.append(
-            Line("received", "counted by the app (20 s average)", [tuple(point) for point in load["received"]])
-        )
+        lines.append(Line("received", "counted by the app", [(t, value) for t, value in load["received"]]))
     tall = 120 if narrow else 150
     return [
         Panel("Load, requests per second", lines, 80 if narrow else 90),
         Panel(
-            f"Metric per pod: {load['metric']}",
+            "Metric per pod" if narrow else f"Metric per pod: {load['metric']}",
             [
-                Line("measured", "metrics API, every second", [(sample["t"], sample["metric"]) for sample in samples]),
+                Line("measured", "metrics API", [(sample["t"], sample["metric"]) for sample in samples]),
                 Line(
                     "seen", "as the autoscaler saw it", [(sample["t"], sample["seen"]) for sample in samples], step=True
                 ),
@@ -215,9 +213,7 @@ def draw_panel(panel: Panel, x: Scale, top: float, head: float, left: float, rig
     if panel.mark:
         value, text = panel.mark
         out.append(f'<line class="target" x1="{left}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
-        out.append(
-            f'<text class="marktext" x="{right - 2}" y="{y(value) - 4:.1f}" text-anchor="end">{escape(text)}</text>'
-        )
+        out.append(f'<text class="marktext" x="{left + 4}" y="{y(value) - 4:.1f}">{escape(text)}</text>')
     places = spread([x(t) for t, _ in panel.events], 17, left + 8, right - 8)
     for (t, number), place in zip(panel.events, places, strict=True):
         out.append(f'<path class="eventline" d="M{place:.1f} {base - 8:.1f}L{x(t):.1f} {base:.1f}"/>')

@@ -8,7 +8,8 @@ version_added: 0.1.0
 description:
   - Samples every second what a HorizontalPodAutoscaler sees and does, from before a load's start until scale-in begins.
   - Ends the load, by deleting its Job, once the replicas that it demands have been ready for O(hold) seconds.
-  - Fails, saying at which step and why, when the number of replicas that the load demands is not reached, or nothing scales in afterwards.
+  - Fails, saying at which step and why, when the number of replicas that the load demands is not reached, or when
+    nothing scales in afterwards.
   - Runs on the controller, in Ansible's own process.
 author: kubescale founders (@kubescale)
 attributes:
@@ -30,7 +31,8 @@ options:
     required: true
   until:
     description:
-      - V(rest) waits until the app is at its minimum of replicas and the metric under its target, so that a load meets it cold.
+      - V(rest) waits until the app is at its minimum of replicas and the metric under its target, so that a load
+        meets it cold.
       - V(scaled_in) observes a load until its end and the first scale-in.
     type: str
     choices: [rest, scaled_in]

@@ -6,7 +6,8 @@ module: verify
 short_description: Check every link of a cluster's chain from node to autoscaler
 version_added: 0.1.0
 description:
-  - Runs checks given as data against a cluster's API, all at once, over one pool of connections, and waits for those that do not hold yet.
+  - Runs checks given as data against a cluster's API, all at once, over one pool of connections, and waits for those
+    that do not hold yet.
   - What the API serves is watched; Prometheus, the metrics adapter and Grafana are asked again every second.
   - A failing task lists every check that does not hold, with what was seen, why it matters and what to do next.
   - Changes nothing. The report it writes is a record of the run, not state of the cluster, and therefore is no change.
@@ -24,7 +25,8 @@ options:
     required: true
   checks:
     description:
-      - The checks. Each has C(id), C(title), C(probe), C(reason), C(next), and optionally C(args) for the probe and the C(components) it needs.
+      - The checks. Each has C(id), C(title), C(probe), C(reason), C(next), and optionally C(args) for the probe and
+        the C(components) it needs.
     type: list
     elements: dict
     required: true

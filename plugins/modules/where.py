@@ -1,0 +1,51 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+# The action plugin of the same name does the work; this file is its documentation.
+DOCUMENTATION = r"""
+module: where
+short_description: Say where the things of a cluster are
+version_added: 0.1.0
+description:
+  - Shows the address of every service that this collection made reachable from outside, the kubeconfig, and the
+    report with its verdict.
+  - Runs on the controller, in Ansible's own process, and changes nothing.
+author: kubescale founders (@kubescale)
+attributes:
+  check_mode:
+    description: Reads only.
+    support: full
+options:
+  kubeconfig:
+    description: Path of the cluster's kubeconfig.
+    type: path
+    required: true
+  state_dir:
+    description: Folder in which the cluster's report lies.
+    type: path
+    required: true
+  published:
+    description: Ports of nodes that are published under the same number on 127.0.0.1 of the controller.
+    type: list
+    elements: int
+    default: []
+  notes:
+    description: More lines to show, as name and text.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Say where things are
+  kubescale.fleet.where:
+    kubeconfig: "{{ cluster_kubeconfig }}"
+    state_dir: "{{ cluster_state_dir }}"
+    published: [30080]
+"""
+
+RETURN = r"""
+places:
+  description: What lies where, by name.
+  returned: success
+  type: dict
+  sample: {demo-app: "http://127.0.0.1:30080"}
+"""
