@@ -130,6 +130,18 @@ def search(provisioning: Provisioning, query: str) -> list[dict[str, Any]]:
     ]
 
 
+def metrics(provisioning: Provisioning) -> str:
+    """For the monitor that would read Grafana's; under names of our own."""
+    return (
+        "# HELP grafana_stand_in_info 1 where a stand-in runs instead of Grafana.\n"
+        "# TYPE grafana_stand_in_info gauge\n"
+        f'grafana_stand_in_info{{version="{VERSION}"}} 1\n'
+        "# HELP grafana_stand_in_dashboards Dashboards provisioned.\n"
+        "# TYPE grafana_stand_in_dashboards gauge\n"
+        f"grafana_stand_in_dashboards {len(provisioning.dashboards())}\n"
+    )
+
+
 def dashboard_by_uid(provisioning: Provisioning, uid: str) -> dict[str, Any] | None:
     """Same shape as Grafana's; ``None`` if there is no such dashboard."""
     for dashboard in provisioning.dashboards():
@@ -191,6 +203,8 @@ class Handler(BaseHTTPRequestHandler):
             self._send("text/html; charset=utf-8", page(self.provisioning))
         elif path == "/api/health":
             self._json(health())
+        elif path == "/metrics":
+            self._send("text/plain; version=0.0.4; charset=utf-8", metrics(self.provisioning))
         elif path == "/api/search":
             self._json(search(self.provisioning, arguments.get("query", [""])[0]))
         elif path == "/api/datasources":

@@ -12,6 +12,7 @@ from http.client import HTTPConnection
 from pathlib import Path
 
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
 REPOSITORY = Path(__file__).parent.parent.parent
 PROGRAM = REPOSITORY / "files" / "grafana_stand_in" / "grafana_stand_in.py"
@@ -110,6 +111,12 @@ def test_unknown_dashboard_is_not_found(stand_in):
     assert stand_in.get("/api/dashboards/uid/nope")[0] == 404
     assert stand_in.get("/api/dashboards/uid/")[0] == 404
     assert stand_in.get("/nope")[0] == 404
+
+
+def test_metrics_can_be_scraped(stand_in):
+    families = text_string_to_metric_families(stand_in.get("/metrics")[1])
+    values = {sample.name: sample.value for family in families for sample in family.samples}
+    assert values == {"grafana_stand_in_info": 1, "grafana_stand_in_dashboards": 2}
 
 
 def test_secrets_stay_inside(stand_in):
