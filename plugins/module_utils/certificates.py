@@ -23,7 +23,7 @@ class CertificateProblem(Exception):  # noqa: N818 - a finding, not a failure of
 
 @dataclass(frozen=True)
 class ServingCertificate:
-    """Certificate, private key and certificate authority as PEM text, and the end of validity."""
+    """Certificate, private key and certificate authorities as PEM text, and the end of validity."""
 
     certificate: str
     private_key: str
@@ -36,7 +36,7 @@ def check_secret(
 ) -> ServingCertificate:
     """The certificate in a Secret, if it can be served under exactly `dns_names` for more than `renew_before` days.
 
-    `authority` is the PEM of the CA that must have signed it; without it, the CA in the Secret (ca.crt), if any.
+    `authority` is the PEM of the CAs one of which must have signed it; by default those in the Secret (ca.crt), if any.
     Raises CertificateProblem with the reason if it cannot.
     """
     if secret is None:
@@ -100,10 +100,17 @@ def _check_usage(leaf: x509.Certificate) -> None:
 
 def _check_signature(leaf: x509.Certificate, authority: str) -> None:
     try:
-        issuer = x509.load_pem_x509_certificate(authority.encode())
+        issuers = x509.load_pem_x509_certificates(authority.encode())
     except ValueError as error:
         raise CertificateProblem(f"the CA is not a certificate: {error}") from error
+    if not any(_is_signed_by(leaf, issuer) for issuer in issuers):
+        names = " or ".join(issuer.subject.rfc4514_string() for issuer in issuers)
+        raise CertificateProblem(f"it is not signed by the CA {names}")
+
+
+def _is_signed_by(leaf: x509.Certificate, issuer: x509.Certificate) -> bool:
     try:
         leaf.verify_directly_issued_by(issuer)
-    except (ValueError, TypeError, InvalidSignature) as error:
-        raise CertificateProblem(f"it is not signed by the CA {issuer.subject.rfc4514_string()}") from error
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return True

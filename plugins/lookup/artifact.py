@@ -1,0 +1,58 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Where the controller's cache keeps a component."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: artifact
+short_description: Folder of a component in the controller's cache
+description:
+  - Returns the folder in which the cache keeps the pinned version of each component.
+  - The folder exists once the role C(artifacts) has run.
+author: kubescale founders
+options:
+  _terms:
+    description: Names of components in C(files/artifacts.yml).
+    type: list
+    elements: str
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show where the operator's files are
+  ansible.builtin.debug:
+    msg: "{{ lookup('kubescale.fleet.artifact', 'prometheus_operator') }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: Absolute paths, in the order of the names.
+  type: list
+  elements: str
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.errors import AnsibleLookupError
+from ansible.plugins.lookup import LookupBase
+from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
+    ArtifactError,
+    Cache,
+    cache_directory,
+    load_pins,
+    machine_architecture,
+)
+
+
+class LookupModule(LookupBase):
+    """The lookup kubescale.fleet.artifact."""
+
+    def run(self, terms: list[str], variables: Mapping[str, Any] | None = None, **kwargs: object) -> list[str]:
+        """Return the folder of each component; an unknown name is an error that lists the known ones."""
+        try:
+            cache = Cache(cache_directory(), load_pins(), machine_architecture())
+            return [str(cache.component(name)) for name in terms]
+        except ArtifactError as error:
+            raise AnsibleLookupError(str(error)) from error
