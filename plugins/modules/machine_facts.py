@@ -45,8 +45,6 @@ ansible_facts:
       type: dict
 """
 
-import base64
-import hashlib
 import json
 import os
 import platform
@@ -57,18 +55,9 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubescale.fleet.plugins.module_utils.node import node_state, read
 
-KUBERNETES = Path("/etc/kubernetes")
-STATE = Path("/etc/kubescale")
 CAP_SYS_RESOURCE = 24
-
-
-def read(path: Path) -> str:
-    """Return a file's text, or nothing if it is not there."""
-    try:
-        return path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return ""
 
 
 def os_release(text: str) -> dict[str, str]:
@@ -100,35 +89,6 @@ def has_capability(status: str, capability: int) -> bool:
     """Tell from /proc/1/status whether the machine can have a capability."""
     values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     return bool(int(values.get("CapBnd", "0"), 16) >> capability & 1)
-
-
-def certificate_digest(text: str) -> str:
-    """Return the SHA-256 of the PEM text of a certificate, empty for an empty one."""
-    return hashlib.sha256(text.strip().encode()).hexdigest() if text else ""
-
-
-def admin_certificate(kubeconfig: str) -> str:
-    """Return the client certificate (PEM) in a kubeconfig that kubeadm wrote, which keeps each datum on its own line."""
-    found = re.search(r"^\s*client-certificate-data:\s*(\S+)$", kubeconfig, re.MULTILINE)
-    return base64.b64decode(found.group(1)).decode() if found else ""
-
-
-def node_state(kubernetes: Path, state: Path) -> dict[str, Any]:
-    """Return what this machine is in a cluster, from the files below ``kubernetes`` (kubeadm's) and ``state`` (ours)."""
-    result: dict[str, Any] = {"state": "none", "cluster": "", "version": "", "foreign": []}
-    result["ca"] = certificate_digest(read(kubernetes / "pki" / "ca.crt"))
-    result["admin"] = certificate_digest(admin_certificate(read(kubernetes / "admin.conf")))
-    unfinished, finished = read(state / "unfinished.json"), read(state / "node.json")
-    signs = [kubernetes / "kubelet.conf", kubernetes / "admin.conf", kubernetes / "manifests" / "kube-apiserver.yaml"]
-    found = [str(path) for path in signs if path.exists()]
-    if unfinished:
-        result.update(state="unfinished", cluster=json.loads(unfinished)["cluster"])
-    elif finished and found:
-        recorded = json.loads(finished)
-        result.update(state="ours", cluster=recorded["cluster"], version=recorded["version"])
-    elif found:
-        result.update(state="foreign", foreign=found)
-    return result
 
 
 def installed_packages(module: AnsibleModule, family: str, names: list[str]) -> set[str]:
@@ -176,7 +136,7 @@ def look(module: AnsibleModule) -> dict[str, Any]:
         "oom_score": has_capability(read(Path("/proc/1/status")), CAP_SYS_RESOURCE),
         "address": address,
         "addresses": everything,
-        "node": node_state(KUBERNETES, STATE),
+        "node": node_state(),
     }
 
 

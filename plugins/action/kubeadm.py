@@ -1,0 +1,122 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Makes a machine a node: what the controller does around the module of the same name."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible_collections.kubescale.fleet.plugins.module_utils.joining import (
+    JoinError,
+    JoinToken,
+    ServingCertificates,
+    ca_hash,
+    endpoint,
+    home_kubeconfig,
+    is_home,
+    missing_settings,
+    write_private,
+)
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (
+    ApiError,
+    KubeconfigError,
+    connect,
+    read_kubeconfig,
+)
+
+# What cannot be changed by writing it somewhere: addresses of pods and services are in use, versions need an upgrade.
+FIXED = ("kubernetesVersion", "controlPlaneEndpoint", "networking.podSubnet", "networking.serviceSubnet")
+
+
+class ActionModule(ActionBase):
+    """See the module of the same name for options and results."""
+
+    TRANSFERS_FILES = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Run kubeadm on the machine if it is not a node yet, and do what that needs here."""
+        super().run(tmp, task_vars)
+        _result, arguments = self.validate_argument_spec(
+            {
+                "action": {"type": "str", "choices": ["init", "join"], "required": True},
+                "cluster": {"type": "str", "required": True},
+                "config": {"type": "list", "elements": "dict", "required": True},
+                "certificate_key": {"type": "str", "no_log": True},
+                "kubeconfig": {"type": "path", "required": True},
+            }
+        )
+        variables = task_vars or {}
+        node = variables["kubescale_machine"]["node"]
+        try:
+            if arguments["action"] == "init":
+                return self._init(arguments, node, variables)
+            return self._join(arguments, node, variables)
+        except (JoinError, ApiError, KubeconfigError) as error:
+            raise AnsibleActionFail(str(error)) from error
+
+    def _on_machine(self, arguments: dict[str, Any], variables: dict[str, Any], **more: str) -> dict[str, Any]:
+        given = {name: arguments[name] for name in ("action", "cluster", "config", "certificate_key") if arguments[name]}
+        return self._execute_module("kubescale.fleet.kubeadm", {**given, **more}, task_vars=variables)
+
+    def _init(self, arguments: dict[str, Any], node: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        kubeconfig = Path(arguments["kubeconfig"])
+        wanted = next(item for item in arguments["config"] if item["kind"] == "ClusterConfiguration")
+        result: dict[str, Any] = {"changed": False}
+        if node["state"] != "ours":
+            result = self._on_machine(arguments, variables)
+            if result.get("failed") or self._task.check_mode:
+                return result
+        server = f"https://{wanted['controlPlaneEndpoint']}"
+        if not is_home(kubeconfig, node["admin"], server):
+            result["changed"] = True
+            result["diff"] = {"before": "", "after": f"kubeconfig {kubeconfig}\n"}
+            if self._task.check_mode:
+                return result
+            read = self._execute_module("ansible.legacy.slurp", {"src": "/etc/kubernetes/admin.conf"}, task_vars=variables)
+            if read.get("failed"):
+                return read
+            admin = base64.b64decode(read["content"]).decode()
+            write_private(kubeconfig, home_kubeconfig(admin, str(arguments["cluster"]), str(server)))
+        if node["state"] == "ours":
+            self._compare(kubeconfig, wanted, result)
+        return result
+
+    def _compare(self, kubeconfig: Path, wanted: dict[str, Any], result: dict[str, Any]) -> None:
+        """Say which wanted settings the running cluster does not have; those that cannot be had are errors."""
+        stored = connect(kubeconfig).get("v1", "ConfigMap", "kubeadm-config", "kube-system")
+        live = yaml.safe_load((stored or {}).get("data", {}).get("ClusterConfiguration", "{}"))
+        different = missing_settings({k: v for k, v in wanted.items() if k not in ("apiVersion", "kind")}, live)
+        texts = {path: f"{path} is {now!r}, wanted is {then!r}" for path, (now, then) in different.items()}
+        fixed = [texts[path] for path in FIXED if path in texts]
+        if fixed:
+            raise JoinError(
+                f"{'; '.join(fixed)}. A running cluster keeps these: set the variables of role control_plane as they were, or "
+                "make a new cluster. Upgrades are not part of this version of the collection."
+            )
+        if texts:
+            result["warnings"] = [
+                f"The running cluster was set up differently, and this role does not change it: {'; '.join(texts.values())}"
+            ]
+
+    def _join(self, arguments: dict[str, Any], node: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
+        if node["state"] == "ours":
+            return {"changed": False}
+        if self._task.check_mode:
+            return self._on_machine(arguments, variables)
+        name = variables["inventory_hostname"]
+        path = Path(arguments["kubeconfig"])
+        content, api = read_kubeconfig(path), connect(path)
+        ServingCertificates(api, name, []).forget()
+        if node["state"] == "unfinished":
+            # kubeadm refuses a name whose node was ready a moment ago.
+            api.delete("v1", "Node", name)
+        with JoinToken(api, name) as token:
+            return self._on_machine(
+                arguments, variables, token=token, ca_hash=ca_hash(content), endpoint=endpoint(content)
+            )

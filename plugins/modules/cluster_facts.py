@@ -1,0 +1,34 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: cluster_facts
+short_description: How kubeadm set up a cluster
+version_added: 0.1.0
+description:
+  - Reads what the cluster itself says, so that it cannot differ from what variables say. Runs in the controller's process.
+author: kubescale founders (@kubescale)
+attributes:
+  check_mode:
+    description: Changes nothing. The values are empty for a cluster that is not made yet.
+    support: full
+options:
+  kubeconfig:
+    description: Path of the administrator's kubeconfig.
+    type: path
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Read the cluster's networks
+  kubescale.fleet.cluster_facts:
+    kubeconfig: "{{ cluster_kubeconfig }}"
+"""
+
+RETURN = r"""
+ansible_facts:
+  description: The fact C(kubescale_cluster) with C(host) and C(port) of the API, C(pod_network), C(service_network), C(version).
+  type: dict
+  returned: success
+"""

@@ -1,0 +1,217 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kubeadm
+short_description: Make a machine the first of a cluster, or join it
+version_added: 0.1.0
+description:
+  - Runs C(kubeadm init) or C(kubeadm join) once. A machine that is a node of the cluster already is left as it is.
+  - A mark written before and removed after tells an attempt that was interrupted. The next run takes it back with
+    C(kubeadm reset) and starts over; what was not begun by this module is never reset.
+  - While another run's kubeadm still works on the machine, it is waited for.
+  - As an action (the way roles use it), it also gives joining machines a bootstrap token that lives for a quarter of an hour,
+    removes what an interrupted join left in the API, and brings the administrator's kubeconfig home after C(init).
+author: kubescale founders (@kubescale)
+attributes:
+  check_mode:
+    description: Reports whether the machine would become a node.
+    support: full
+options:
+  action:
+    description: Which subcommand to run.
+    type: str
+    choices: [init, join]
+    required: true
+  cluster:
+    description: Name of the cluster.
+    type: str
+    required: true
+  config:
+    description:
+      - Configuration of kubeadm, a list of objects of C(kubeadm.k8s.io/v1beta4) and component configurations.
+      - The discovery of a C(JoinConfiguration) comes from the next four options.
+    type: list
+    elements: dict
+    required: true
+  token:
+    description: Bootstrap token to join with. Made by the action.
+    type: str
+  ca_hash:
+    description: Hash of the cluster CA's public key, C(sha256:) and hex digits. Found by the action.
+    type: str
+  endpoint:
+    description: Address and port of the API to join by. Found by the action.
+    type: str
+  certificate_key:
+    description: Key that decrypts the uploaded certificates of the control plane, hex. For joining control planes.
+    type: str
+  kubeconfig:
+    description: Path on the controller of the administrator's kubeconfig; for the action only. Written by C(init), read by C(join).
+    type: path
+"""
+
+EXAMPLES = r"""
+- name: Join the cluster
+  kubescale.fleet.kubeadm:
+    action: join
+    cluster: demo
+    kubeconfig: .state/demo/kubeconfig
+    config:
+      - apiVersion: kubeadm.k8s.io/v1beta4
+        kind: JoinConfiguration
+        nodeRegistration: {name: demo-w1}
+"""
+
+RETURN = r"""
+was:
+  description: What the machine was before, V(none), V(unfinished) or V(ours).
+  type: str
+  returned: success
+"""
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+from pathlib import Path
+from typing import Any
+
+from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubescale.fleet.plugins.module_utils.node import FINISHED, STATE, UNFINISHED, node_state
+
+LOCK = Path("/run/kubescale-kubeadm.lock")
+SOCKET = "unix:///run/containerd/containerd.sock"
+# kubeadm itself gives up after four minutes without a healthy control plane.
+LOCK_SECONDS = 300
+
+
+def write(path: Path, content: dict[str, Any]) -> None:
+    """Write JSON, readable by root only, so that it is on disk when this returns."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".new")
+    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
+        json.dump(content, stream)
+        stream.flush()
+        os.fsync(stream.fileno())
+    temporary.replace(path)
+
+
+class Kubeadm:
+    """One attempt at making the machine a node."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.lock = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
+
+    def wait_for_others(self) -> None:
+        """Take the lock that kubeadm, started by us, holds as long as it runs."""
+
+        def too_long(_signal: int, _frame: Any) -> None:
+            self.module.fail_json(
+                msg=f"Another run's kubeadm has been working on this machine for {LOCK_SECONDS} s. Look at it there "
+                "(ps, journalctl --unit kubelet), end it, and run again."
+            )
+
+        signal.signal(signal.SIGALRM, too_long)
+        signal.alarm(LOCK_SECONDS)
+        fcntl.flock(self.lock, fcntl.LOCK_EX)
+        signal.alarm(0)
+
+    def run(self, *arguments: str) -> tuple[int, str]:
+        """Run kubeadm; return its exit status and all it said. It inherits the lock, so it holds it even if we are killed."""
+        code, out, err = self.module.run_command(["kubeadm", *arguments], pass_fds=[self.lock])
+        return code, f"{out}{err}"
+
+    def reset(self, action: str) -> None:
+        """Take back an attempt of ours."""
+        options = ["--force", f"--cri-socket={SOCKET}"]
+        if action == "init":
+            # Its etcd has no other member that would have to be told.
+            options.append("--skip-phases=remove-etcd-member")
+        code, said = self.run("reset", *options)
+        if code:
+            self.module.fail_json(msg=f"kubeadm reset, to take back an interrupted attempt, failed:\n{last_lines(said)}")
+        shutil.rmtree("/var/lib/etcd", ignore_errors=True)
+        for name in ("/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeadm-flags.env"):
+            Path(name).unlink(missing_ok=True)
+
+    def make(self, was: str) -> None:
+        """Run kubeadm between the two marks."""
+        parameters = self.module.params
+        if was == "unfinished":
+            self.reset(json.loads((STATE / UNFINISHED).read_text(encoding="utf-8"))["action"])
+        (STATE / FINISHED).unlink(missing_ok=True)
+        version = self.module.run_command(["kubeadm", "version", "--output=short"], check_rc=True)[1].strip().lstrip("v")
+        mark = {"cluster": parameters["cluster"], "version": version, "action": parameters["action"]}
+        write(STATE / UNFINISHED, mark)
+        config = Path("/run/kubescale-kubeadm.yaml")
+        # kubeadm reads documents of YAML, and JSON is YAML.
+        config.unlink(missing_ok=True)
+        with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
+            stream.write("\n---\n".join(json.dumps(complete(document, parameters)) for document in parameters["config"]))
+        options = ["--skip-token-print"] if parameters["action"] == "init" else []
+        code, said = self.run(parameters["action"], f"--config={config}", *options)
+        config.unlink(missing_ok=True)
+        if code:
+            self.module.fail_json(
+                msg=f"kubeadm {parameters['action']} failed. Once the reason is gone, run again: this attempt is then taken "
+                f"back first.\n{last_lines(said)}"
+            )
+        write(STATE / FINISHED, mark)
+        (STATE / UNFINISHED).unlink()
+
+
+def complete(document: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
+    """Return a kubeadm object; one that joins with what it needs to find and trust the cluster."""
+    if document["kind"] != "JoinConfiguration":
+        return document
+    keys = {"apiServerEndpoint": "endpoint", "token": "token"}
+    discovery: dict[str, Any] = {key: parameters[name] for key, name in keys.items()}
+    discovery["caCertHashes"] = [parameters["ca_hash"]]
+    document = {**document, "discovery": {"bootstrapToken": discovery}}
+    if "controlPlane" in document:
+        document["controlPlane"] = {**document["controlPlane"], "certificateKey": parameters["certificate_key"]}
+    return document
+
+
+def last_lines(text: str, count: int = 25) -> str:
+    """Return the end of what a program said."""
+    return "\n".join(text.strip().splitlines()[-count:])
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "action": {"type": "str", "choices": ["init", "join"], "required": True},
+            "cluster": {"type": "str", "required": True},
+            "config": {"type": "list", "elements": "dict", "required": True},
+            "token": {"type": "str", "no_log": True},
+            "ca_hash": {"type": "str"},
+            "endpoint": {"type": "str"},
+            "certificate_key": {"type": "str", "no_log": True},
+            "kubeconfig": {"type": "path"},
+        },
+        supports_check_mode=True,
+    )
+    attempt = Kubeadm(module)
+    if not module.check_mode:
+        attempt.wait_for_others()
+    node = node_state()
+    if node["state"] == "foreign":
+        module.fail_json(
+            msg=f"This machine belongs to a Kubernetes cluster that was not made from this inventory ({', '.join(node['foreign'])} "
+            "exist). Take another machine, or remove that cluster yourself with: kubeadm reset"
+        )
+    if node["cluster"] not in ("", module.params["cluster"]):
+        module.fail_json(msg=f"This machine is a node of cluster {node['cluster']}, not of {module.params['cluster']}.")
+    changed = node["state"] != "ours"
+    if changed and not module.check_mode:
+        attempt.make(node["state"])
+    module.exit_json(changed=changed, was=node["state"])
+
+
+if __name__ == "__main__":
+    main()
