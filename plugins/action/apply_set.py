@@ -68,6 +68,7 @@ class ActionModule(ActionBase):
             args["name"],
             args["parent_namespace"],
             check=check,
+            diff=bool(self._task.diff),
             force=args["force_conflicts"],
             timeout=args["wait_timeout"],
             say=lambda text: display.display(f"[{host}] {args['name']}: {text}"),

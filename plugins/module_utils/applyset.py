@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -24,12 +25,14 @@ from .manifests import (
     difference,
     in_phases,
     in_removal_phases,
+    projection,
     ref_of,
     was_changed,
 )
 from .readiness import STATIC_KINDS, absent, in_parallel, is_workload, present, unready, wait_for
 
 MANAGER = "kubescale.fleet"
+CRD = "CustomResourceDefinition"
 ID_LABEL = "applyset.kubernetes.io/id"
 PART_OF_LABEL = "applyset.kubernetes.io/part-of"
 KINDS_ANNOTATION = "applyset.kubernetes.io/contains-group-kinds"
@@ -39,6 +42,8 @@ TOOLING_ANNOTATION = "applyset.kubernetes.io/tooling"
 TOOLING = f"{MANAGER}/v1.0.0"
 #: Namespaces that several sets live in: on the parent which ones, on the namespace that a set of ours made it.
 SHARED_ANNOTATION = "fleet.kubescale.io/shared-namespaces"
+#: CRDs as last applied: name, uid, generation and digest of the manifest.
+CRDS_ANNOTATION = "fleet.kubescale.io/applied-crds"
 SHARED_LABEL = "fleet.kubescale.io/shared"
 #: Seconds in which a kind must be served after its CRD was established; the server offers nothing to watch for that.
 CRD_LAG = 10.0
@@ -79,6 +84,7 @@ def set_id(name: str, namespace: str) -> str:
 class Outcome:
     """What was (or, in check mode, would be) done."""
 
+    with_diff: bool = False
     objects: list[JSON] = field(default_factory=list)
     diff: list[JSON] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
@@ -89,9 +95,9 @@ class Outcome:
         return any(entry["action"] not in ("unchanged", "kept") for entry in self.objects)
 
     def add(self, action: str, obj: Mapping[str, Any], before: JSON | None = None, after: JSON | None = None) -> None:
-        """Note one object; its diff too unless nothing happened to it."""
+        """Note one object, and how it changed if a diff is wanted."""
         self.objects.append({**ref_of(obj).as_dict(), "action": action})
-        if action not in ("unchanged", "kept"):
+        if self.with_diff and action not in ("unchanged", "kept"):
             self.diff.append(difference(before, after))
 
 
@@ -102,6 +108,7 @@ class Parent(NamedTuple):
     kinds: frozenset[str] = frozenset()
     namespaces: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()
+    crds: frozenset[str] = frozenset()
 
 
 class ApplySet:
@@ -113,6 +120,7 @@ class ApplySet:
         name: str,
         namespace: str = "kube-system",
         check: bool = False,
+        diff: bool = False,
         force: bool = False,
         timeout: float = 300.0,
         say: Callable[[str], None] = lambda text: None,
@@ -127,7 +135,7 @@ class ApplySet:
         self.id = set_id(name, namespace)
         self.selector = f"{PART_OF_LABEL}={self.id}"
         self.others_selector = f"{PART_OF_LABEL}!={self.id}"
-        self.outcome = Outcome()
+        self.outcome = Outcome(diff)
         #: Group-kinds whose CRD this run made or changed.
         self.fresh: set[str] = set()
 
@@ -145,7 +153,8 @@ class ApplySet:
         parent = self._read_parent()
         self._check_scopes(objects)
         desired = {key_of(obj): _as_member(obj, self.id) for obj in objects}
-        members = self._members(parent.kinds, objects)
+        settled = self._settled_crds(parent, desired)
+        members = self._members(parent.kinds, objects, settled)
         live = members | self._others(desired, members)
         self._check_ownership(live, desired)
         namespaces = {namespace.name: self.api.get("v1", "Namespace", namespace.name) for namespace in shared}
@@ -164,17 +173,22 @@ class ApplySet:
 
         made = {obj["metadata"]["name"] for obj in objects if obj["kind"] == "Namespace"} | set(namespaces)
         applied: dict[Key, JSON] = {}
-        for phase in in_phases(desired.values()):
+        for key in settled:
+            self.outcome.add("unchanged", desired[key])
+        for resource in kinds_of_crds(desired[key] for key in settled).values():
+            self.api.add_resource(resource)
+        for phase in in_phases(obj for key, obj in desired.items() if key not in settled):
             results = self._apply_phase(phase, live, made)
             applied |= results
-            if phase[0]["kind"] == "CustomResourceDefinition":
+            if phase[0]["kind"] == CRD:
                 self._take_up_kinds(phase, live, results)
         order = {key: number for number, key in enumerate(desired)}
         self.outcome.objects.sort(key=lambda entry: order.get(_key_of_entry(entry), -1))
 
         kept = self._delete([obj for key, obj in members.items() if key not in desired], "pruned", desired, now.shared)
         self._release(parent.shared - now.shared)
-        self._write_parent(wide, now._replace(kinds=now.kinds | frozenset(map(group_kind, kept))))
+        crds = {_fingerprint(desired[key], obj) for key, obj in (applied | settled).items() if key.kind == CRD}
+        self._write_parent(wide, now._replace(kinds=now.kinds | {*map(group_kind, kept)}, crds=frozenset(crds)))
         if wait and not self.check and (pending := unready(self.api, applied.values())):
             wait_for(self.api, pending, present, self.deadline, self.selector, self.say)
         return self.outcome
@@ -184,7 +198,7 @@ class ApplySet:
         parent = self._read_parent()
         if not parent.exists:
             return self.outcome
-        kept = self._delete(list(self._members(parent.kinds, []).values()), "deleted", (), ())
+        kept = self._delete(list(self._members(parent.kinds, [], {}).values()), "deleted", (), ())
         if kept:
             self._write_parent(parent, Parent(True, frozenset(map(group_kind, kept)), frozenset(), parent.shared))
             return self.outcome
@@ -214,6 +228,7 @@ class ApplySet:
             _names(annotations.get(KINDS_ANNOTATION)),
             _names(annotations.get(NAMESPACES_ANNOTATION)),
             _names(annotations.get(SHARED_ANNOTATION)),
+            _names(annotations.get(CRDS_ANNOTATION)),
         )
 
     def _write_parent(self, old: Parent, new: Parent) -> None:
@@ -234,6 +249,7 @@ class ApplySet:
                     KINDS_ANNOTATION: ",".join(sorted(new.kinds)),
                     NAMESPACES_ANNOTATION: ",".join(sorted(additional)),
                     SHARED_ANNOTATION: ",".join(sorted(new.shared)),
+                    CRDS_ANNOTATION: ",".join(sorted(new.crds)),
                 },
             },
         }
@@ -264,15 +280,36 @@ class ApplySet:
         if problems:
             raise DefinitionError("definition: " + "; ".join(problems))
 
-    def _members(self, kinds: Iterable[str], objects: list[JSON]) -> dict[Key, JSON]:
+    def _settled_crds(self, parent: Parent, desired: Mapping[Key, JSON]) -> dict[Key, JSON]:
+        """Metadata of the set's CRDs if all of them are as they were last applied and shall stay so; else nothing.
+
+        To find no difference in a large CRD costs the server a tenth of a second, and so would reading it. Its
+        generation changes with its spec: the same uid and generation as after the last apply mean the same spec.
+        """
+        crds = {key: obj for key, obj in desired.items() if key.kind == CRD}
+        if not crds or not parent.crds:
+            return {}
+        listing = self.api.list("apiextensions.k8s.io/v1", CRD, label_selector=self.selector, metadata_only=True)
+        live = {key_of(item): item for item in listing.items}
+        same = live.keys() == crds.keys() and all(
+            _fingerprint(crds[key], item) in parent.crds
+            and "deletionTimestamp" not in item["metadata"]
+            and projection(item["metadata"], crds[key]["metadata"]) == crds[key]["metadata"]
+            for key, item in live.items()
+        )
+        return live if same else {}
+
+    def _members(self, kinds: Iterable[str], objects: list[JSON], settled: Mapping[Key, JSON]) -> dict[Key, JSON]:
         """Live objects that carry this set's label, of the kinds that the parent or the new objects name."""
         wanted = {group_kind(obj): (obj["apiVersion"], obj["kind"]) for obj in objects}
         for resource in self.api.resources().values():  # the preferred version of a group comes first
             if resource.group_kind in kinds and "list" in resource.verbs:
                 wanted.setdefault(resource.group_kind, (resource.api_version, resource.kind))
+        if settled:
+            wanted.pop(f"{CRD}.apiextensions.k8s.io", None)
         known = [kind for kind in wanted.values() if kind in self.api.resources()]
         listings = in_parallel(lambda kind: self._list(kind[0], kind[1], self.selector), known)
-        return {key_of(item): item for listing in listings for item in listing}
+        return {key_of(item): item for listing in listings for item in listing} | dict(settled)
 
     def _list(self, api_version: str, kind: str, selector: str) -> list[JSON]:
         return self.api.list(api_version, kind, label_selector=selector).items
@@ -463,7 +500,7 @@ class ApplySet:
                 if key.namespace == name:
                     return f"{key.kind} {key.namespace}/{key.name}"
             return self._foreign_in_namespace(name)
-        if obj["kind"] == "CustomResourceDefinition":
+        if obj["kind"] == CRD:
             for resource in kinds_of_crds([obj]).values():
                 for key in desired:
                     if (key.group, key.kind) == (resource.group, resource.kind):
@@ -561,7 +598,7 @@ def kinds_of_crds(objects: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str],
 
     def kinds() -> Iterator[Resource]:
         for obj in objects:
-            if obj["kind"] != "CustomResourceDefinition":
+            if obj["kind"] != CRD:
                 continue
             spec = obj.get("spec") or {}
             names, group = spec.get("names") or {}, spec.get("group", "")
@@ -577,6 +614,13 @@ def kinds_of_crds(objects: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str],
                     )
 
     return {(resource.api_version, resource.kind): resource for resource in kinds()}
+
+
+def _fingerprint(desired: Mapping[str, Any], live: Mapping[str, Any]) -> str:
+    """What identifies the applied state of a CRD: the manifest and what the server made of it."""
+    digest = hashlib.sha256(json.dumps(desired, sort_keys=True).encode()).hexdigest()
+    metadata = live["metadata"]
+    return f"{metadata['name']}:{metadata.get('uid')}:{metadata.get('generation')}:{digest}"
 
 
 def _as_member(obj: JSON, set_id_: str) -> JSON:

@@ -31,14 +31,16 @@ CONNECTIONS = 8
 #: Seconds to reach the server, and seconds of silence after which an answer is given up.
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
-#: The loader of libyaml reads large manifests ten times faster; without libyaml the pure one does.
+#: libyaml reads and writes large manifests ten times faster; without it the pure Python classes do.
 YAML_LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+YAML_DUMPER: type = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 #: Refused connections are tried again for about 1.5 s, and "too many requests" as the server asks. An answer that fails
 #: to come is not asked for twice.
 _RETRIES = urllib3.Retry(
     total=3, connect=3, read=0, redirect=0, backoff_factor=0.2, allowed_methods=None, raise_on_status=False
 )
+_METADATA_ONLY = "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1"
 _DISCOVERY = (
     "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGroupDiscoveryList,"
     "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,application/json"
@@ -167,11 +169,14 @@ class Api:
         namespace: str | None = None,
         label_selector: str | None = None,
         field_selector: str | None = None,
+        metadata_only: bool = False,
     ) -> Listing:
         """Objects of one kind, of all namespaces if `namespace` is None. Each has its apiVersion and kind filled in."""
         query = _selectors(label_selector, field_selector)
-        body = self._object("GET", self.resource(api_version, kind).path(namespace), query)
-        items = [{"apiVersion": api_version, "kind": kind, **item} for item in body.get("items") or []]
+        accept = _METADATA_ONLY if metadata_only else "application/json"
+        path = self.resource(api_version, kind).path(namespace)
+        body = self.request("GET", path, query, accept=accept)[1]
+        items = [{**item, "apiVersion": api_version, "kind": kind} for item in body.get("items") or []]
         return Listing(items, body.get("metadata", {}).get("resourceVersion", ""))
 
     def patch(
@@ -300,9 +305,10 @@ class Api:
         body: Mapping[str, Any] | None = None,
         content_type: str = "application/json",
         timeout: float = READ_TIMEOUT,
+        accept: str = "application/json",
     ) -> tuple[int, JSON]:
         """Send JSON and return (HTTP status, parsed answer). Raises ApiError for a status of 400 or more."""
-        response = self._send(method, path, query, body, content_type, timeout)
+        response = self._send(method, path, query, body, content_type, timeout, accept)
         if response.status >= 400:
             raise _refusal(f"{method} {path}", response.status, response.data)
         try:

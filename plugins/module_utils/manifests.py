@@ -7,11 +7,11 @@ from __future__ import annotations
 import datetime
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
-from .kube import JSON, YAML_LOADER, Value
+from .kube import JSON, YAML_DUMPER, YAML_LOADER, Value
 
 #: Order of application; kinds that are named nowhere are custom resources and belong to PHASE_CUSTOM.
 PHASES: tuple[tuple[str, ...], ...] = (
@@ -203,6 +203,8 @@ def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
     known = after if after is not None else before
     assert known is not None  # noqa: S101 - one of the two is always there
     old, new = plain(before), plain(after)
+    if not (old and new) and known["kind"] == "CustomResourceDefinition":
+        old, new = _without_schemas(old), _without_schemas(new)
     title = f"{ref_of(known)} ({known['apiVersion']})"
     return {
         "before_header": title,
@@ -210,6 +212,14 @@ def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
         "before": _as_yaml(redact(old)) if old else "",
         "after": _as_yaml(redact(new, old)) if new else "",
     }
+
+
+def _without_schemas(crd: JSON) -> JSON:
+    """A CRD of which only a person's part is left: a schema can have 20,000 lines, of no use when it comes or goes."""
+    if not crd:
+        return crd
+    versions = [{**version, "schema": "(left out)"} for version in crd["spec"].get("versions") or []]
+    return {**crd, "spec": {**crd["spec"], "versions": versions}}
 
 
 def projection(live: Value, desired: Value) -> Value:
@@ -242,7 +252,16 @@ def was_changed(before: Mapping[str, Any], after: Mapping[str, Any], desired: Ma
     return bool(projection(plain(before), desired) != projection(plain(after), desired))
 
 
-class _Dumper(yaml.SafeDumper):
+class _Loader(YAML_LOADER):  # type: ignore[misc, valid-type]
+    """Reads YAML as Kubernetes does: it has no dates, and `=` is text."""
+
+    yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
+        first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":value"))]
+        for first, resolvers in YAML_LOADER.yaml_implicit_resolvers.items()  # type: ignore[attr-defined]
+    }
+
+
+class _Dumper(YAML_DUMPER):  # type: ignore[misc, valid-type]
     """Writes YAML as people do: block text for strings of several lines, and no aliases."""
 
     def ignore_aliases(self, data: object) -> bool:
@@ -262,7 +281,7 @@ def _as_yaml(obj: JSON) -> str:
 
 def _load(text: str, source: str) -> list[Any]:
     try:
-        documents = list(yaml.load_all(text, Loader=YAML_LOADER))
+        documents = list(yaml.load_all(text, Loader=_Loader))
     except yaml.YAMLError as error:
         raise DefinitionError(f"{source} is not valid YAML: {' '.join(str(error).split())}") from error
     return [item for document in documents for item in _flatten(document, source)]
