@@ -165,7 +165,7 @@ def healthy() -> dict[str, Any]:
         service_path(PROMETHEUS, "/api/v1/alertmanagers"): success(
             {"activeAlertmanagers": [{"url": "http://10.244.1.3:9093"}]}
         ),
-        service_path("monitoring/alertmanager-operated:9093", "/api/v2/status"): {
+        service_path("monitoring/alertmanager-main:9093", "/api/v2/status"): {
             "cluster": {"status": "ready"},
             "versionInfo": {"version": "0.31.1"},
         },
@@ -410,6 +410,18 @@ def test_pod_that_crashes_is_quoted_for_its_workload():
     assert "pod demo-app-1: app CrashLoopBackOff: back-off 10s, last exit 1 Error" in evidence
 
 
+def test_dashboards_behind_a_login_are_counted_by_what_is_mounted():
+    answers = broken(service_path("monitoring/grafana:3000", "/api/search", {"type": "dash-db"}), ApiError("no", 401))
+    sources = [
+        {"configMap": {"name": "grafana-dashboard-demo-app"}},
+        {"configMap": {"name": "grafana-dashboard-cluster"}},
+    ]
+    volumes = [{"name": "data"}, {"name": "dashboards", "projected": {"sources": sources}}]
+    deployment = {"spec": {"template": {"spec": {"volumes": volumes}}}}
+    answers["/apis/apps/v1/namespaces/monitoring/deployments/grafana"] = deployment
+    assert run(Recorded(answers), only="grafana")["grafana"].evidence == "version 13.1.3, 2 dashboards"
+
+
 def test_checks_of_absent_components_are_left_out():
     ids = set(run(Recorded(healthy()), absent=("prometheus", "grafana")))
     assert not ids & {"prometheus_ready", "prometheus_targets", "alertmanager", "series_present", "grafana"}
@@ -417,7 +429,7 @@ def test_checks_of_absent_components_are_left_out():
 
 
 def test_answer_of_an_unexpected_shape_is_evidence_not_an_accident():
-    answers = broken(service_path("monitoring/alertmanager-operated:9093", "/api/v2/status"), {"cluster": {}})
+    answers = broken(service_path("monitoring/alertmanager-main:9093", "/api/v2/status"), {"cluster": {}})
     result = run(Recorded(answers), only="alertmanager")["alertmanager"]
     assert not result.ok
     assert "not what was expected" in result.evidence
