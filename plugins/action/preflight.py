@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,8 @@ CHECKS: tuple[tuple[Callable[..., list[str]], tuple[str, ...]], ...] = (
     (preflight.check_order, ("prometheus_adapter_relist_interval", "prometheus_adapter_max_age")),
 )
 NETWORKS = ("control_plane_pod_network", "control_plane_service_network")
+# Variables that hold a machine's address.
+ADDRESSES = ("ansible_host", "node_prep_address", "sandbox_address")
 # The variables of roles that are named above; a test proves that they exist.
 CHECKED = {name for _, names in CHECKS for name in names} | set(NETWORKS)
 
@@ -125,17 +128,15 @@ class ActionModule(ActionBase):
         }
         problems = Problems()
         for name, host in hosts.items():
-            mine = host.raw["group_names"]
-            problems.add(name, self._check_place(name, host, mine, groups))
-            problems.add(name, self._check_options(host, mine, roles))
-            problems.add(name, self._check_values(host, mine, roles))
+            member_of = host.raw["group_names"]
+            problems.add(name, self._check_place(name, host, member_of, groups))
+            problems.add(name, self._check_options(host, member_of, roles))
+            problems.add(name, self._check_values(host, member_of, roles))
+        machines = {name: host for name, host in hosts.items() if name in groups.get("nodes", [])}
+        problems.add("all machines", self._check_addresses(machines))
         for cluster in groups.get(API_GROUP, []):
-            machines = {
-                name: host
-                for name, host in hosts.items()
-                if name != cluster and host.raw.get("cluster_name") == cluster
-            }
-            problems.add(cluster, self._check_machines(machines))
+            mine = {name: host for name, host in machines.items() if host.raw.get("cluster_name") == cluster}
+            problems.add(cluster, self._check_networks(mine))
         lines = problems.lines()
         if lines:
             result["failed"] = True
@@ -194,16 +195,25 @@ class ActionModule(ActionBase):
         return wrong
 
     @staticmethod
-    def _check_machines(machines: Mapping[str, HostVariables]) -> list[str]:
-        """Check the machines of one cluster against each other."""
+    def _check_addresses(machines: Mapping[str, HostVariables]) -> list[str]:
+        """Check that no two names lead to one machine, in all clusters together."""
         wrong: list[str] = []
-        addresses: list[Setting] = []
-        for name in ("ansible_host", "sandbox_address"):
-            known = {machine: setting for machine, host in machines.items() for setting in host.all(name)}
+        for name in ADDRESSES:
+            known = {}
+            for machine, host in machines.items():
+                for setting in host.all(name):
+                    port = host.get("ansible_port") if name == "ansible_host" else None
+                    known[machine] = replace(setting, value=f"{setting.value}:{port.value}") if port else setting
             wrong += preflight.check_distinct(known)
-            addresses += known.values()
+        return wrong
+
+    @staticmethod
+    def _check_networks(machines: Mapping[str, HostVariables]) -> list[str]:
+        """Check the ranges of one cluster against each other and against its machines."""
+        wrong: list[str] = []
+        sandbox = [setting for host in machines.values() for setting in host.all("sandbox_address")]
+        addresses = [setting for host in machines.values() for setting in host.all("ansible_host", "node_prep_address")]
         for host in machines.values():
-            networks = host.all(*NETWORKS)
-            if networks:
-                wrong += [text for text in preflight.check_networks(networks, addresses) if text not in wrong]
+            ranges = [*host.all(*NETWORKS), *preflight.sandbox_ranges(sandbox)]
+            wrong += [text for text in preflight.check_networks(ranges, addresses) if text not in wrong]
         return wrong

@@ -188,10 +188,24 @@ def check_networks(networks: Sequence[Setting], addresses: Sequence[Setting] = (
     return wrong
 
 
+def sandbox_ranges(addresses: Sequence[Setting]) -> list[Setting]:
+    """The networks of sandbox machines, each a /24, with what is no address as it is, for check_networks to refuse."""
+    ranges: dict[str, Setting] = {}
+    for setting in addresses:
+        try:
+            value = str(ipaddress.ip_network(f"{setting.value}/24", strict=False))
+        except ValueError:
+            value = str(setting.value)
+        ranges.setdefault(value, Setting(setting.name, value, setting.where))
+    return list(ranges.values())
+
+
 def check_distinct(settings: Mapping[str, Setting]) -> list[str]:
     """Check that no two machines have the same value, such as an address. ``settings`` is by machine."""
     machines: dict[str, list[str]] = {}
     for machine, setting in settings.items():
+        if setting.value in (None, ""):
+            continue
         machines.setdefault(str(setting.value), []).append(machine)
     return [
         f"{settings[names[0]]}: {' and '.join(names)} have the same; each machine needs its own"

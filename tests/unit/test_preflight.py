@@ -144,6 +144,14 @@ def test_same_address_twice() -> None:
     assert "a and b have the same" in wrong
 
 
+def test_sandbox_machines_are_in_a_network_that_pods_do_not_have() -> None:
+    addresses = [Setting("sandbox_address", value, value) for value in ("10.89.77.11", "10.89.77.12", "here")]
+    ranges = preflight.sandbox_ranges(addresses)
+    assert [setting.value for setting in ranges] == ["10.89.77.0/24", "here"]
+    wrong = preflight.check_networks([Setting("pods", "10.89.0.0/16"), *ranges])
+    assert [line.partition(":")[0] for line in wrong] == ["sandbox_address = 'here' (here)", "pods = '10.89.0.0/16'"]
+
+
 KNOWN = dict.fromkeys(preflight.CLUSTER_VARIABLES)
 
 

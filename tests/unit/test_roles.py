@@ -14,6 +14,8 @@ from ansible_collections.kubescale.fleet.plugins.action import preflight
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (REPOSITORY / "roles").iterdir() if path.is_dir())
 PINS = yaml.safe_load((REPOSITORY / "files/artifacts.yml").read_text())["components"]
+# Versions that are named after the role, not after the component.
+COMPONENTS = {"control_plane_version": "kubernetes", "cni_version": "flannel", "load_version": "vegeta"}
 
 _spec = importlib.util.spec_from_file_location("role_readmes", REPOSITORY / "docs/role_readmes.py")
 assert _spec
@@ -70,7 +72,7 @@ def test_names_begin_with_the_role(role: Path) -> None:
 @each_role
 def test_versions_are_the_pinned_ones(role: Path) -> None:
     for name, option in options_of(role).items():
-        component = name.removesuffix("_version")
+        component = COMPONENTS.get(name, name.removesuffix("_version"))
         if component in PINS and component != name:
             assert option["default"] == PINS[component]["version"], name
 
