@@ -88,7 +88,8 @@ class ActionModule(ActionBase):
             # Without the cause: ansible-core would append its text, which is in the message already.
             raise AnsibleActionFail(f"verify {cluster}: {error}") from None
         if failed and only_look:
-            self._display.warning(describe(cluster, failed, len(results)))
+            # Not a warning: those are shown with the task's result, which a quiet configuration leaves out.
+            display.display(describe(cluster, failed, len(results)), color="yellow")
         elif failed:
             outcome.update(failed=True, msg=describe(cluster, failed, len(results)))
         return outcome
