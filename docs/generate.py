@@ -1,0 +1,29 @@
+#!/usr/bin/env python3
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Writes all files that are made from others: the roles' README files, and the dashboards as Grafana reads them.
+
+With --check nothing is written, and the exit status is 1 if a file is not what its source makes.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+GENERATORS = (["docs/role_readmes.py"], ["-m", "files.dashboards.generate"])
+
+
+def main(arguments: list[str]) -> int:
+    """Run all generators with the same arguments; return 1 if one of them failed."""
+    statuses = [
+        subprocess.run([sys.executable, *generator, *arguments], cwd=REPOSITORY, check=False).returncode
+        for generator in GENERATORS
+    ]
+    return int(any(statuses))
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
