@@ -86,20 +86,23 @@ def components(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(found.values(), key=lambda entry: (entry["namespaces"][0], entry["component"]))
 
 
-def read_phases(folder: Path, cluster: str) -> list[dict[str, Any]]:
-    """Seconds per phase of the last whole run, where the phases callback left them; else nothing."""
+def read_phases(folder: Path, cluster: str) -> dict[str, Any]:
+    """Seconds per phase of a cluster, where the phases callback left them, with playbook and start; else nothing."""
     path = Path(os.environ.get("KUBESCALE_PHASES_FILE") or folder.parent / "phases.json")
+    summed: dict[str, float] = {}
     try:
-        phases = json.loads(path.read_text(encoding="utf-8"))["phases"]
-        summed: dict[str, float] = {}
-        machines = {cluster}
-        for phase in phases:
-            if phase["cluster"] in machines:
+        run = json.loads(path.read_text(encoding="utf-8"))
+        for phase in run["phases"]:
+            if phase["cluster"] == cluster:
                 summed[phase["phase"]] = summed.get(phase["phase"], 0.0) + phase["ended"] - phase["started"]
+        return {
+            "playbook": Path(run["playbook"]).name,
+            "started": run["started"],
+            "phases": [{"phase": name, "seconds": round(seconds, 1)} for name, seconds in summed.items()],
+        }
     except (OSError, ValueError, KeyError, TypeError):
         # Nobody asked for that file, or it is being written: the report is whole without it.
-        return []
-    return [{"phase": name, "seconds": round(seconds, 1)} for name, seconds in summed.items()]
+        return {}
 
 
 def update_report(folder: Path, cluster: str, facts: Mapping[str, Any], **sections: Mapping[str, Any]) -> Path:
@@ -123,7 +126,7 @@ def update_report(folder: Path, cluster: str, facts: Mapping[str, Any], **sectio
     }
     phases = read_phases(folder, cluster)
     if phases:
-        report["phases"] = phases
+        report["run"] = phases
     write(store, json.dumps(report, indent=1, ensure_ascii=False) + "\n")
     page = folder / "report.html"
     write(page, render(report))
@@ -209,7 +212,7 @@ def render(report: Mapping[str, Any]) -> str:
         f"{datetime.datetime.fromtimestamp(stamp, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
     )
     environment.filters["clock"] = time_label
-    load, verify = report.get("load"), report.get("verify") or {}
+    load, verify, run = report.get("load"), report.get("verify") or {}, report.get("run") or {}
     checks = verify.get("checks") or []
     return environment.get_template("report.html.j2").render(
         report=report,
@@ -222,6 +225,6 @@ def render(report: Mapping[str, Any]) -> str:
         verify=verify,
         checks=checks,
         failed=[check for check in checks if not check["ok"]],
-        phases=report.get("phases") or [],
-        longest=max((phase["seconds"] for phase in report.get("phases") or []), default=1) or 1,
+        run=run,
+        longest=max((phase["seconds"] for phase in run.get("phases", [])), default=0) or 1,
     )

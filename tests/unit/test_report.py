@@ -31,8 +31,10 @@ def synthetic_run(offset: float = 6.0) -> Run:
         loaded = 0 <= t < 102
         filled = min(1.0, max(0.0, t) / 60)
         total = 5 * filled if t < 102 else max(0.0, 5 * (1 - (t - 102) / 60))
-        seen = round(5 * min(1.0, max(0, (t // 15) * 15) / 60) / ready, 3)
-        run.samples.append(Sample(tick, loaded, round(total / ready, 3), seen, desired, ready, ready, desired))
+        metric = round(total / ready, 3)
+        # The autoscaler looks every 15 s.
+        seen = metric if tick % 15 == 0 or not run.samples else run.samples[-1].seen
+        run.samples.append(Sample(tick, loaded, metric, seen, desired, ready, ready, desired))
     run.events = [
         Happening(offset + t, "SuccessfulRescale", f"New size: {n}; reason: pods metric above target")
         for t, n in climb[1:5]
@@ -86,11 +88,15 @@ def full_report() -> dict:
         "not_real": [report.STAND_INS["grafana-stand-in"]],
         "verify": {"finished": 1_790_000_200.0, "seconds": 0.8, "checks": [{**check, **advice}] * 5},
         "load": load,
-        "phases": [
-            {"phase": "node_prep", "seconds": 41.2},
-            {"phase": "control_plane", "seconds": 22.5},
-            {"phase": "verify", "seconds": 1.1},
-        ],
+        "run": {
+            "playbook": "demo.yml",
+            "started": 1_789_999_900.0,
+            "phases": [
+                {"phase": "node_prep", "seconds": 41.2},
+                {"phase": "control_plane", "seconds": 22.5},
+                {"phase": "verify", "seconds": 1.1},
+            ],
+        },
     }
 
 
@@ -148,7 +154,7 @@ def test_drawing_has_words_for_those_who_do_not_see_it():
 
 def test_report_without_load_has_no_timeline():
     data = full_report()
-    del data["load"], data["phases"]
+    del data["load"], data["run"]
     text = report.render(data)
     parsed(text)
     assert "<svg" not in text and "Healthy" in text
@@ -212,6 +218,7 @@ def test_phases_are_taken_from_the_file_that_the_callback_left(tmp_path, monkeyp
         {"phase": "node_prep", "cluster": "other", "started": 1.0, "ended": 9.0},
     ]
     monkeypatch.setenv("KUBESCALE_PHASES_FILE", str(tmp_path / "phases.json"))
-    assert report.read_phases(tmp_path, "demo") == []
-    (tmp_path / "phases.json").write_text(json.dumps({"phases": phases}))
-    assert report.read_phases(tmp_path, "demo") == [{"phase": "node_prep", "seconds": 3.0}]
+    assert report.read_phases(tmp_path, "demo") == {}
+    (tmp_path / "phases.json").write_text(json.dumps({"playbook": "/here/site.yml", "started": 1.0, "phases": phases}))
+    found = report.read_phases(tmp_path, "demo")
+    assert (found["playbook"], found["phases"]) == ("site.yml", [{"phase": "node_prep", "seconds": 3.0}])
