@@ -355,7 +355,7 @@ class ApplySet:
             "kind": "Namespace",
             "metadata": {"name": namespace.name, "labels": {**namespace.labels, SHARED_LABEL: "true"}},
         }
-        if live is not None and SHARED_LABEL not in _labels(live):
+        if live is not None and SHARED_LABEL not in _labels(live) and _labels(live).get(PART_OF_LABEL) != self.id:
             self.outcome.add("unchanged", body)
             return
         # Each set owns the labels under a manager name of its own: sets that disagree get a conflict, not a fight.
@@ -485,12 +485,10 @@ class ApplySet:
         return ref if left is not None else None
 
     def _make_shared(self, namespace: JSON) -> None:
-        """A namespace that was a member is now one that several sets share: only its labels change."""
-        labels = {PART_OF_LABEL: None, SHARED_LABEL: "true"}
-        change, after = {"metadata": {"labels": labels}}, namespace
+        """A namespace that was a member is now a shared one (and noted as such): it is not to be pruned."""
         if not self.check:
-            after = self.api.patch("v1", "Namespace", namespace["metadata"]["name"], change)
-        self.outcome.add("configured", namespace, namespace, after)
+            change = {"metadata": {"labels": {PART_OF_LABEL: None}}}
+            self.api.patch("v1", "Namespace", namespace["metadata"]["name"], change)
 
     def _user_of(self, obj: JSON, desired: Collection[Key]) -> str:
         """Name of something that stays, or is others', and would be lost with a namespace or CRD; "" if nothing."""
@@ -626,7 +624,13 @@ def _fingerprint(desired: Mapping[str, Any], live: Mapping[str, Any]) -> str:
 def _as_member(obj: JSON, set_id_: str) -> JSON:
     metadata = obj["metadata"]
     labels = {**(metadata.get("labels") or {}), PART_OF_LABEL: set_id_}
-    return {**obj, "metadata": {**metadata, "labels": labels}}
+    member = {**obj, "metadata": {**metadata, "labels": labels}}
+    if obj["kind"] == "Secret" and "stringData" in obj:
+        # The server keeps data only: with stringData a value that is no longer named would stay for ever.
+        text = member.pop("stringData") or {}
+        data = {key: base64.b64encode(str(value).encode()).decode() for key, value in text.items()}
+        member["data"] = {**(obj.get("data") or {}), **data}
+    return member
 
 
 def _labels(obj: Mapping[str, Any]) -> JSON:

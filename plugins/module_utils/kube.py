@@ -154,7 +154,7 @@ class Api:
     # -- objects -------------------------------------------------------------------------------------------------
 
     def get(self, api_version: str, kind: str, name: str, namespace: str | None = None) -> JSON | None:
-        """One object, or None if there is none."""
+        """One object, or None if there is none (nor its kind)."""
         try:
             return self._object("GET", self.resource(api_version, kind).path(namespace, name))
         except ApiError as error:
@@ -232,8 +232,7 @@ class Api:
             if error.status == 404:
                 return None
             raise
-        metadata = result.get("metadata") or {}
-        return result if result.get("kind") != "Status" and metadata.get("finalizers") is not None else None
+        return result if "deletionTimestamp" in (result.get("metadata") or {}) else None
 
     def watch(
         self,
