@@ -95,6 +95,14 @@ def test_inventories_that_we_ship_are_well(name: str, tmp_path: Path) -> None:
     assert "WARNING" not in run.stderr
 
 
+def test_inventory_without_clusters_is_no_success(tmp_path: Path) -> None:
+    (tmp_path / "hosts.ini").write_text("[nodes]\nm1\n")
+    run = run_playbook(tmp_path, tmp_path / "hosts.ini", "site.yml")
+    assert run.returncode == 2
+    assert "The inventory has no clusters" in run.stdout
+    assert "Check inputs" not in run.stdout
+
+
 def test_machine_out_of_reach_is_named_and_stops_its_cluster(tmp_path: Path) -> None:
     clusters = {"one": {"control_plane": {"cp1": {"ansible_host": "127.0.0.1", "ansible_port": 1}}}}
     run = run_playbook(tmp_path, write_inventory(tmp_path, clusters), "playbooks/preflight.yml")
