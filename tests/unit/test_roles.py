@@ -111,7 +111,7 @@ def test_waiting_tasks_have_the_tags_of_all_roles_of_their_play(file: str, play:
     defers = "kubescale.fleet.apply_set" in play.get("module_defaults", {})
     assert len(waits) == int(defers), f"{file}: a play whose roles do not wait must wait at its end"
     for task in waits:
-        assert task["tags"] == [entry["tags"][0] for entry in play["roles"]]
+        assert sorted(task["tags"]) == sorted(entry["tags"][0] for entry in play["roles"])
 
 
 def test_preflight_checks_variables_that_exist() -> None:
