@@ -9,6 +9,7 @@ a newer server or a custom resource has.
 
 from __future__ import annotations
 
+import base64
 import json
 import ssl
 import tempfile
@@ -361,12 +362,14 @@ class Api:
         cause = getattr(error, "reason", None) or error
         if isinstance(cause, urllib3.exceptions.ReadTimeoutError):
             return f"{self.server} gave no answer within {timeout:g} s"
+        if isinstance(cause, urllib3.exceptions.NewConnectionError):  # a ConnectTimeoutError, too
+            system = cause.__cause__
+            return f"{self.server} cannot be reached: {getattr(system, 'strerror', None) or system or cause}"
         if isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
             return f"{self.server} cannot be reached: no connection within {CONNECT_TIMEOUT:g} s"
         if isinstance(cause, urllib3.exceptions.SSLError):
             return f"{self.server}: TLS failed: {cause}; is the kubeconfig one of this cluster?"
-        text = str(cause).rpartition("object at 0x")[2].partition(": ")[2] or str(cause)
-        return f"{self.server} cannot be reached: {text}"
+        return f"{self.server} cannot be reached: {cause}"
 
 
 def connect(kubeconfig: str | Path, context: str | None = None) -> Api:
@@ -384,6 +387,8 @@ def connect(kubeconfig: str | Path, context: str | None = None) -> Api:
         try:
             load_kube_config(str(path), context, configuration, persist_config=False, temp_file_path=scratch)
             tls = _tls(configuration)
+        except ssl.SSLError as error:
+            raise KubeconfigError(f"kubeconfig {path}: its certificates or key cannot be used: {error}") from error
         except (ConfigException, ValueError, KeyError, TypeError, OSError) as error:
             raise KubeconfigError(f"kubeconfig {path}: {error}") from error
     options: dict[str, Any] = {"maxsize": CONNECTIONS, "ssl_context": tls}
@@ -432,10 +437,23 @@ def check_kubeconfig(content: Value, name: str, context: str | None = None) -> N
     for key in ("cluster", "user"):
         if known.get(key) not in named[key + "s"]:
             raise wrong(f"context {chosen!r} names {key} {known.get(key)!r}, which is not in it")
+        if bad := _undecodable(named[key + "s"][known[key]]):
+            raise wrong(f"{bad} of {key} {known[key]!r} is not base64")
     cluster = named["clusters"][known["cluster"]]
     server = cluster.get("server") if isinstance(cluster, dict) else None
     if not isinstance(server, str) or urlsplit(server).scheme not in ("http", "https") or not urlsplit(server).hostname:
         raise wrong(f"cluster {known['cluster']!r} has server {server!r}; it must be a URL such as https://host:6443")
+
+
+def _undecodable(entry: Value) -> str:
+    """Key of a kubeconfig entry whose value ought to be base64 and is not; "" if there is none."""
+    for key in ("certificate-authority-data", "client-certificate-data", "client-key-data"):
+        if isinstance(entry, dict) and key in entry:
+            try:
+                base64.b64decode(entry[key], validate=True)
+            except (ValueError, TypeError):
+                return key
+    return ""
 
 
 def _tls(configuration: Configuration) -> ssl.SSLContext:
