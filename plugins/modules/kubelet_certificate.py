@@ -1,0 +1,56 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: kubelet_certificate
+short_description: Approve a kubelet's serving certificate if the inventory agrees
+version_added: 0.1.0
+description:
+  - Kubelets ask the cluster to sign the certificate they serve logs and metrics with, when they are new and before it expires.
+  - A request is approved only if the node itself made it, and it asks for nothing but the machine's name and addresses.
+    Another one is an error that says what is wrong with it.
+  - Runs in the controller's process.
+author: kubescale founders (@kubescale)
+attributes:
+  check_mode:
+    description: Reports whether requests would be approved.
+    support: full
+options:
+  kubeconfig:
+    description: Path of the administrator's kubeconfig.
+    type: path
+    required: true
+  machine:
+    description: Name of the machine, which is that of its node.
+    type: str
+    required: true
+  addresses:
+    description: The machine's addresses.
+    type: list
+    elements: str
+    required: true
+  wait:
+    description: Whether the kubelet has no certificate yet, so that its request is waited for.
+    type: bool
+    default: false
+  wait_timeout:
+    description: Longest wait, in seconds.
+    type: int
+    default: 60
+"""
+
+EXAMPLES = r"""
+- name: Approve the kubelet's certificate
+  kubescale.fleet.kubelet_certificate:
+    kubeconfig: "{{ cluster_kubeconfig }}"
+    machine: "{{ inventory_hostname }}"
+    addresses: "{{ kubescale_machine.addresses }}"
+"""
+
+RETURN = r"""
+approved:
+  description: Number of requests that were approved, or would be.
+  type: int
+  returned: success
+"""
