@@ -125,7 +125,8 @@ def build() -> dashboard.Dashboard:
         lines(
             "Replicas missing",
             Query(
-                "sum by (namespace) (kube_deployment_spec_replicas - kube_deployment_status_replicas_ready)",
+                "sum by (namespace)"
+                " (clamp_min(kube_deployment_spec_replicas - kube_deployment_status_replicas_ready, 0))",
                 "{{namespace}}",
             ),
             why="Of deployments: wanted, but not ready.",

@@ -16,6 +16,8 @@ workers = 4
 threads = 4
 # Every request on a connection of its own: a Service spreads connections, not requests, over the pods.
 keepalive = 0
+# Seconds. Answers take milliseconds, and a worker told to stop in the moment it is forked does not hear it: don't wait.
+graceful_timeout = 2
 # The socket for gunicorn's control program would need a writable home.
 control_socket_disable = True
 

@@ -7,11 +7,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from demo_app_server import SOURCE, DemoApp, demo_app
 from selenium.webdriver import Chrome, ChromeOptions
 from selenium.webdriver.chrome.service import Service
 from selenium.webdriver.common.by import By
 from selenium.webdriver.support.ui import WebDriverWait
+
+from tests.demo_app_server import SOURCE, DemoApp, demo_app
 
 FLAGS = (
     "--headless",
@@ -67,6 +68,10 @@ def see(browser: Chrome) -> Callable[[str, str], None]:
         )
 
     return see
+
+
+def test_page_draws_the_right_conclusions():
+    subprocess.run(["node", "--test", "src/"], cwd=SOURCE / "ui", check=True, capture_output=True)
 
 
 def test_a_click_raises_the_counter_on_the_page_and_in_the_metrics(app, browser, see):

@@ -9,7 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from demo_app_server import DemoApp, demo_app
+
+from tests.demo_app_server import DemoApp, demo_app
 
 
 @pytest.fixture
