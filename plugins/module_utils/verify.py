@@ -480,10 +480,20 @@ def pod_metrics(autoscaler: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [entry["pods"] for entry in autoscaler["spec"].get("metrics") or [] if entry.get("type") == "Pods"]
 
 
+class NothingToCheckError(Exception):
+    """There is no object that a probe could look at; the message says what it looked for."""
+
+
 def autoscalers(facts: Watched, args: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Autoscalers that sets of ours applied; only those of ``apps`` (namespace/name) when the check names some."""
+    """Autoscalers of ours on a metric of their pods, only those of ``apps`` (namespace/name) when the check names some.
+
+    ``NothingToCheckError`` when there is none: no probe passes because there was nothing to look at.
+    """
     wanted = args.get("apps")
-    return [item for item in facts.items(AUTOSCALERS) if not wanted or key(item) in wanted]
+    found = [item for item in facts.items(AUTOSCALERS) if pod_metrics(item) and (not wanted or key(item) in wanted)]
+    if not found:
+        raise NothingToCheckError("no HorizontalPodAutoscaler of ours has a metric of type Pods")
+    return found
 
 
 def scaled_pods(facts: Watched, autoscaler: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -499,8 +509,7 @@ def scaled_pods(facts: Watched, autoscaler: Mapping[str, Any]) -> tuple[str, lis
 @probe
 def autoscaler_exists(facts: Watched, args: Mapping[str, Any]) -> Outcome:
     """At least one autoscaler of ours scales on a metric of its pods."""
-    found = [key(item) for item in autoscalers(facts, args) if pod_metrics(item)]
-    return verdict([] if found else ["no HorizontalPodAutoscaler of ours has a metric of type Pods"], ", ".join(found))
+    return Outcome(True, ", ".join(key(item) for item in autoscalers(facts, args)))
 
 
 @probe
@@ -637,7 +646,7 @@ def look(check: Check, facts: Facts) -> tuple[Outcome, set[str]]:
     view = Watched(facts)
     try:
         return PROBES[check.probe](view, check.args), view.paths
-    except (ApiError, PrometheusError) as error:
+    except (ApiError, PrometheusError, NothingToCheckError) as error:
         return Outcome(False, str(error)), view.paths
     except (KeyError, TypeError, AttributeError) as error:
         return Outcome(False, f"the answer is not what was expected: {error!r}"), view.paths
@@ -676,10 +685,15 @@ def run_checks(
                 break
             if clock() - said >= PROGRESS_SECONDS:
                 said = clock()
-                missing = "; ".join(f"{check.id}: {results[check.id].evidence}" for check in pending)
-                progress(f"{seconds:.0f} s, waiting for {missing[:400]}")
+                missing = "; ".join(f"{check.id} ({shorten(results[check.id].evidence)})" for check in pending)
+                progress(f"{seconds:.0f} s, waiting for {missing}")
             await_change(cluster, facts, paths, min(left, PROGRESS_SECONDS))
     return [results[check.id] for check in checks]
+
+
+def shorten(text: str, most: int = 90) -> str:
+    """The beginning of a text that is too long for a line."""
+    return text if len(text) <= most else text[: most - 1].rstrip() + "…"
 
 
 def await_change(cluster: Cluster, facts: Facts, paths: set[str], seconds: float) -> None:

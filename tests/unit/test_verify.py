@@ -422,6 +422,12 @@ def test_dashboards_behind_a_login_are_counted_by_what_is_mounted():
     assert run(Recorded(answers), only="grafana")["grafana"].evidence == "version 13.1.3, 2 dashboards"
 
 
+def test_no_check_of_apps_passes_because_there_is_no_app():
+    results = run(Recorded(broken(verify.AUTOSCALERS, listing("autoscaling/v2", "HorizontalPodAutoscaler"))))
+    failed = [name for name, result in results.items() if not result.ok]
+    assert failed == ["autoscaler_exists", "series_present", "metric_discovered", "metric_values", "autoscaler_active"]
+
+
 def test_checks_of_absent_components_are_left_out():
     ids = set(run(Recorded(healthy()), absent=("prometheus", "grafana")))
     assert not ids & {"prometheus_ready", "prometheus_targets", "alertmanager", "series_present", "grafana"}
@@ -466,7 +472,7 @@ def test_progress_names_what_is_missing(monkeypatch):
     results = verify.run_checks(Recorded(broken(TARGETS, success({"activeTargets": [DOWN]}))), checks, 0.5, said.append)
     assert not results[0].ok
     assert 1 < len(said) < 6
-    assert "waiting for prometheus_targets: serviceMonitor/demo/demo-app/0 http://x/metrics is down" in said[0]
+    assert "waiting for prometheus_targets (serviceMonitor/demo/demo-app/0 http://x/metrics is down" in said[0]
 
 
 @pytest.mark.parametrize(
