@@ -94,7 +94,8 @@ class ActionModule(ActionBase):
         command = ["openssl", "x509", "-req", "-sha256", "-copy_extensions", "copyall", "-days", str(days)]
         command += ["-CA", f"{AUTHORITY}.crt", "-CAkey", f"{AUTHORITY}.key"]
         command += ["-set_serial", str(x509.random_serial_number())]
-        done = self._low_level_execute_command(shlex.join(command), in_data=request.encode())
+        # Not as input of the command: some connections hand none on.
+        done = self._low_level_execute_command(f"printf %s {shlex.quote(request)} | {shlex.join(command)}")
         if done["rc"] != 0:
             said = (done["stderr"] or done["stdout"]).strip()
             raise AnsibleActionFail(

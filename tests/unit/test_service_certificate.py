@@ -51,8 +51,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     kubeconfig = tmp_path / "kubeconfig"
     kubeconfig.touch()
 
-    def execute(command: str, in_data: bytes) -> dict[str, Any]:
-        done = subprocess.run(command, shell=True, input=in_data, capture_output=True, check=False)  # noqa: S602
+    def execute(command: str) -> dict[str, Any]:
+        done = subprocess.run(command, shell=True, capture_output=True, check=False)  # noqa: S602
         return {"rc": done.returncode, "stdout": done.stdout.decode(), "stderr": done.stderr.decode()}
 
     def run(cluster: Cluster, check_mode: bool = False, machine: Any = execute, **given: Any) -> dict[str, Any]:
@@ -72,7 +72,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     return run
 
 
-def unreachable(_command: str, in_data: bytes) -> dict[str, Any]:
+def unreachable(_command: str) -> dict[str, Any]:
     raise AssertionError("no machine must be asked")
 
 
@@ -129,7 +129,7 @@ def test_the_private_key_is_kept_out_of_the_output(run: Any, authority: Path) ->
 def test_a_machine_that_cannot_sign_is_named(run: Any, authority: Path) -> None:
     failing = {"rc": 127, "stdout": "", "stderr": "openssl: not found"}
     with pytest.raises(AnsibleActionFail, match=r"cp1 cannot sign .*ca\.key: .*127: openssl: not found"):
-        run(Cluster(authority.read_text()), machine=lambda _command, in_data: failing)
+        run(Cluster(authority.read_text()), machine=lambda _command: failing)
 
 
 def test_renewal_must_be_due_before_the_end(run: Any, authority: Path) -> None:
