@@ -30,6 +30,8 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.verify import (
 
 # Kubernetes' default when neither the autoscaler nor the cluster says otherwise.
 TOLERANCE = 0.1
+# Seconds that are still observed once scale-in began, so that a picture shows it.
+AFTERGLOW = 5.0
 SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 
@@ -392,9 +394,9 @@ def observe(
             if end is not None and full is None:
                 failure = explain_stop(observer, run)
                 break
-            if steps["scale_in"] is not None:
+            if steps["scale_in"] is not None and sample.t - steps["scale_in"] >= AFTERGLOW:
                 break
-            if end is not None and sample.t - end > terms.scale_in:
+            if end is not None and steps["scale_in"] is None and sample.t - end > terms.scale_in:
                 failure = (
                     f"{goal.namespace}/{goal.name} did not scale in within {terms.scale_in:g} s after the load: "
                     f"metric {sample.metric}, {sample.desired} replicas desired; {observer.why()}"
