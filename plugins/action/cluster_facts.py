@@ -44,7 +44,8 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(str(error)) from error
         if stored is None:
             raise AnsibleActionFail(
-                f"The cluster of {arguments['kubeconfig']} has no ConfigMap kube-system/kubeadm-config: kubeadm did not make it. "
+                f"The cluster of {arguments['kubeconfig']} has no ConfigMap kube-system/kubeadm-config: kubeadm did "
+                "not make it. "
                 "It has a pod network of its own then; leave role cni out."
             )
         facts = cluster_facts(yaml.safe_load(stored["data"]["ClusterConfiguration"]))

@@ -61,7 +61,9 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(str(error)) from error
 
     def _on_machine(self, arguments: dict[str, Any], variables: dict[str, Any], **more: str) -> dict[str, Any]:
-        given = {name: arguments[name] for name in ("action", "cluster", "config", "certificate_key") if arguments[name]}
+        given = {
+            name: arguments[name] for name in ("action", "cluster", "config", "certificate_key") if arguments[name]
+        }
         return self._execute_module("kubescale.fleet.kubeadm", {**given, **more}, task_vars=variables)
 
     def _init(self, arguments: dict[str, Any], node: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
@@ -78,7 +80,9 @@ class ActionModule(ActionBase):
             result["diff"] = {"before": "", "after": f"kubeconfig {kubeconfig}\n"}
             if self._task.check_mode:
                 return result
-            read = self._execute_module("ansible.legacy.slurp", {"src": "/etc/kubernetes/admin.conf"}, task_vars=variables)
+            read = self._execute_module(
+                "ansible.legacy.slurp", {"src": "/etc/kubernetes/admin.conf"}, task_vars=variables
+            )
             if read.get("failed"):
                 return read
             admin = base64.b64decode(read["content"]).decode()
@@ -96,12 +100,14 @@ class ActionModule(ActionBase):
         fixed = [texts[path] for path in FIXED if path in texts]
         if fixed:
             raise JoinError(
-                f"{'; '.join(fixed)}. A running cluster keeps these: set the variables of role control_plane as they were, or "
+                f"{'; '.join(fixed)}. A running cluster keeps these: set the variables of role control_plane as they "
+                "were, or "
                 "make a new cluster. Upgrades are not part of this version of the collection."
             )
         if texts:
             result["warnings"] = [
-                f"The running cluster was set up differently, and this role does not change it: {'; '.join(texts.values())}"
+                "The running cluster was set up differently, and this role does not change it: "
+                f"{'; '.join(texts.values())}"
             ]
 
     def _join(self, arguments: dict[str, Any], node: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:

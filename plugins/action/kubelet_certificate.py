@@ -34,7 +34,9 @@ class ActionModule(ActionBase):
         if self._task.check_mode and not Path(arguments["kubeconfig"]).exists():
             return {"changed": True, "approved": 1, "msg": "The cluster is not made yet."}
         try:
-            requests = ServingCertificates(connect(arguments["kubeconfig"]), arguments["machine"], arguments["addresses"])
+            requests = ServingCertificates(
+                connect(arguments["kubeconfig"]), arguments["machine"], arguments["addresses"]
+            )
             if self._task.check_mode:
                 approved = len(requests.pending())
             elif arguments["wait"]:

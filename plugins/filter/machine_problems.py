@@ -40,7 +40,8 @@ EXAMPLES = r"""
   ansible.builtin.assert:
     that: "{{ problems == [] }}"
   vars:
-    problems: "{{ kubescale_machine | kubescale.fleet.machine_problems('demo', memory=1700, disk=4096, tolerate_swap=false) }}"
+    problems: >-
+      {{ kubescale_machine | kubescale.fleet.machine_problems('demo', memory=1700, disk=4096, tolerate_swap=false) }}
 """
 
 RETURN = r"""
@@ -79,12 +80,14 @@ def machine_problems(
         problems.append(f"{machine['free_mib']} MiB are free below /var/lib; binaries and images need {disk}.")
     if machine["swap"] and not tolerate_swap:
         problems.append(
-            f"swap is in use ({', '.join(machine['swap'])}), which makes memory limits meaningless. Switch it off (swapoff "
+            f"swap is in use ({', '.join(machine['swap'])}), which makes memory limits meaningless. Switch it off "
+            "(swapoff "
             "--all, and remove it from /etc/fstab), or set node_prep_tolerate_swap: true."
         )
     if node["state"] == "foreign":
         problems.append(
-            f"it belongs to a Kubernetes cluster that was not made from this inventory (it has {', '.join(node['foreign'])}). "
+            "it belongs to a Kubernetes cluster that was not made from this inventory (it has "
+            f"{', '.join(node['foreign'])}). "
             "Take another machine, or remove that cluster yourself with: kubeadm reset"
         )
     elif node["state"] in ("ours", "unfinished") and node["cluster"] != cluster:

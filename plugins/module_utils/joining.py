@@ -97,7 +97,7 @@ class JoinToken:
     def __init__(self, api: Api, machine: str, now: Callable[[], datetime.datetime] | None = None) -> None:
         self.api = api
         self.machine = machine
-        self.now = now or (lambda: datetime.datetime.now(datetime.timezone.utc))
+        self.now = now or (lambda: datetime.datetime.now(datetime.UTC))
         self.identifier, self.secret = ("".join(secrets.choice(TOKEN_LETTERS) for _ in range(n)) for n in (6, 16))
 
     def __enter__(self) -> str:
@@ -125,7 +125,9 @@ class JoinToken:
     def _wait_signed(self) -> None:
         """Wait until the controllers have signed cluster-info with the token, which joining machines verify."""
         wanted = f"jws-kubeconfig-{self.identifier}"
-        for event in self.api.watch("v1", "ConfigMap", "kube-public", field_selector="metadata.name=cluster-info", timeout=60):
+        for event in self.api.watch(
+            "v1", "ConfigMap", "kube-public", field_selector="metadata.name=cluster-info", timeout=60
+        ):
             if wanted in event.object.get("data", {}):
                 return
         raise JoinError(
@@ -137,10 +139,13 @@ class JoinToken:
         self.api.delete("v1", "Secret", f"bootstrap-token-{self.identifier}", "kube-system")
 
 
-def missing_settings(wanted: Any, live: Any, path: str = "") -> dict[str, tuple[Any, Any]]:
-    """Return every leaf of ``wanted`` that ``live`` has not: its path → (live, wanted). What only ``live`` has is a default."""
+def missing_settings(wanted: object, live: object, path: str = "") -> dict[str, tuple[object, object]]:
+    """Return every leaf of ``wanted`` that ``live`` has not: its path → (live, wanted).
+
+    What only ``live`` has is a default.
+    """
     if isinstance(wanted, Mapping) and isinstance(live, Mapping):
-        found = {}
+        found: dict[str, tuple[object, object]] = {}
         for key, value in wanted.items():
             found |= missing_settings(value, live.get(key), f"{path}.{key}" if path else key)
         return found
@@ -210,10 +215,11 @@ class ServingCertificates:
         name = csr["metadata"]["name"]
         if why := refusal(csr, self.machine, self.addresses):
             raise JoinError(
-                f"CertificateSigningRequest {name} is not approved: {why}. If the machine's addresses have changed, run "
+                f"CertificateSigningRequest {name} is not approved: {why}. If the machine's addresses have changed, "
+                "run "
                 f"node_prep on it again; otherwise somebody else uses its identity: kubectl describe csr {name}"
             )
-        now = datetime.datetime.now(datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+        now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         approved = {
             "type": "Approved",
             "status": "True",

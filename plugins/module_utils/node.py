@@ -34,13 +34,13 @@ def certificate_digest(text: str) -> str:
 
 
 def admin_certificate(kubeconfig: str) -> str:
-    """Return the client certificate (PEM) in a kubeconfig that kubeadm wrote, which keeps each datum on its own line."""
+    """Return the client certificate (PEM) in a kubeconfig by kubeadm, which keeps each datum on its own line."""
     found = re.search(r"^\s*client-certificate-data:\s*(\S+)$", kubeconfig, re.MULTILINE)
     return base64.b64decode(found.group(1)).decode() if found else ""
 
 
 def node_state(kubernetes: Path = KUBERNETES, state: Path = STATE) -> dict[str, Any]:
-    """Return what this machine is in a cluster, from the files below ``kubernetes`` (kubeadm's) and ``state`` (ours)."""
+    """Return what this machine is in a cluster, from files below ``kubernetes`` (kubeadm's) and ``state`` (ours)."""
     result: dict[str, Any] = {"state": "none", "cluster": "", "version": "", "foreign": []}
     result["ca"] = certificate_digest(read(kubernetes / "pki" / "ca.crt"))
     result["admin"] = certificate_digest(admin_certificate(read(kubernetes / "admin.conf")))

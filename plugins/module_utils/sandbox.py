@@ -89,7 +89,9 @@ def subnet_of(machines: Sequence[Machine]) -> ipaddress.IPv4Network:
         networks.setdefault(network, machine.name)
     if len(networks) != 1:
         found = ", ".join(f"{name} in {network}" for network, name in networks.items())
-        raise SandboxError(f"sandbox_address: all machines of a cluster must be in one /24 network, but: {found or 'none'}")
+        raise SandboxError(
+            f"sandbox_address: all machines of a cluster must be in one /24 network, but: {found or 'none'}"
+        )
     return next(iter(networks))
 
 
@@ -326,7 +328,9 @@ class Sandbox:
                         f"Look at: podman exec {name} journalctl --unit <unit>"
                     )
                 return
-        raise SandboxError(f"Machine {name} has not booted within {BOOT_SECONDS} s; its systemd says: {state or 'nothing'}")
+        raise SandboxError(
+            f"Machine {name} has not booted within {BOOT_SECONDS} s; its systemd says: {state or 'nothing'}"
+        )
 
     def raise_inotify(self, machines: int, check: bool) -> list[str]:
         """Raise the host's number of inotify instances if it is too low; return what was changed, for the person."""
@@ -343,7 +347,9 @@ class Sandbox:
                     "raised "
                     f"from here ({error.strerror}). Run as root: sysctl -w fs.inotify.max_user_instances={wanted}"
                 ) from error
-            self.say(f"  sandbox: raised this host's fs.inotify.max_user_instances from {now} to {wanted} (until it reboots)")
+            self.say(
+                f"  sandbox: raised this host's fs.inotify.max_user_instances from {now} to {wanted} (until it reboots)"
+            )
         return [f"fs.inotify.max_user_instances {now} -> {wanted}"]
 
     # -- removing --------------------------------------------------------------------------------------------------

@@ -7,7 +7,8 @@ module: cluster_facts
 short_description: How kubeadm set up a cluster
 version_added: 0.1.0
 description:
-  - Reads what the cluster itself says, so that it cannot differ from what variables say. Runs in the controller's process.
+  - Reads what the cluster itself says, so that it cannot differ from what variables say.
+  - Runs in the controller's process.
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
@@ -28,7 +29,9 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ansible_facts:
-  description: The fact C(kubescale_cluster) with C(host) and C(port) of the API, C(pod_network), C(service_network), C(version).
+  description:
+    - The fact C(kubescale_cluster).
+    - C(host) and C(port) of the API, C(pod_network), C(service_network), C(version).
   type: dict
   returned: success
 """

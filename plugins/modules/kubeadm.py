@@ -11,7 +11,7 @@ description:
   - A mark written before and removed after tells an attempt that was interrupted. The next run takes it back with
     C(kubeadm reset) and starts over; what was not begun by this module is never reset.
   - While another run's kubeadm still works on the machine, it is waited for.
-  - As an action (the way roles use it), it also gives joining machines a bootstrap token that lives for a quarter of an hour,
+  - As an action (the way roles use it), it also gives joining machines a bootstrap token that ends with the task,
     removes what an interrupted join left in the API, and brings the administrator's kubeconfig home after C(init).
 author: kubescale founders (@kubescale)
 attributes:
@@ -48,7 +48,9 @@ options:
     description: Key that decrypts the uploaded certificates of the control plane, hex. For joining control planes.
     type: str
   kubeconfig:
-    description: Path on the controller of the administrator's kubeconfig; for the action only. Written by C(init), read by C(join).
+    description:
+      - Path on the controller of the administrator's kubeconfig; for the action only.
+      - Written by C(init), read by C(join).
     type: path
 """
 
@@ -109,7 +111,7 @@ class Kubeadm:
     def wait_for_others(self) -> None:
         """Take the lock that kubeadm, started by us, holds as long as it runs."""
 
-        def too_long(_signal: int, _frame: Any) -> None:
+        def too_long(_signal: int, _frame: object) -> None:
             self.module.fail_json(
                 msg=f"Another run's kubeadm has been working on this machine for {LOCK_SECONDS} s. Look at it there "
                 "(ps, journalctl --unit kubelet), end it, and run again."
@@ -121,7 +123,7 @@ class Kubeadm:
         signal.alarm(0)
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Run kubeadm; return its exit status and all it said. It inherits the lock, so it holds it even if we are killed."""
+        """Run kubeadm; return its exit status and what it said. It inherits the lock, and holds it if we are killed."""
         code, out, err = self.module.run_command(["kubeadm", *arguments], pass_fds=[self.lock])
         return code, f"{out}{err}"
 
@@ -133,7 +135,9 @@ class Kubeadm:
             options.append("--skip-phases=remove-etcd-member")
         code, said = self.run("reset", *options)
         if code:
-            self.module.fail_json(msg=f"kubeadm reset, to take back an interrupted attempt, failed:\n{last_lines(said)}")
+            self.module.fail_json(
+                msg=f"kubeadm reset, to take back an interrupted attempt, failed:\n{last_lines(said)}"
+            )
         shutil.rmtree("/var/lib/etcd", ignore_errors=True)
         for name in ("/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeadm-flags.env"):
             Path(name).unlink(missing_ok=True)
@@ -144,21 +148,24 @@ class Kubeadm:
         if was == "unfinished":
             self.reset(json.loads((STATE / UNFINISHED).read_text(encoding="utf-8"))["action"])
         (STATE / FINISHED).unlink(missing_ok=True)
-        version = self.module.run_command(["kubeadm", "version", "--output=short"], check_rc=True)[1].strip().lstrip("v")
+        version = (
+            self.module.run_command(["kubeadm", "version", "--output=short"], check_rc=True)[1].strip().lstrip("v")
+        )
         mark = {"cluster": parameters["cluster"], "version": version, "action": parameters["action"]}
         write(STATE / UNFINISHED, mark)
         config = Path("/run/kubescale-kubeadm.yaml")
         # kubeadm reads documents of YAML, and JSON is YAML.
         config.unlink(missing_ok=True)
         with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-            stream.write("\n---\n".join(json.dumps(complete(document, parameters)) for document in parameters["config"]))
+            documents = [json.dumps(complete(document, parameters)) for document in parameters["config"]]
+            stream.write("\n---\n".join(documents))
         options = ["--skip-token-print"] if parameters["action"] == "init" else []
         code, said = self.run(parameters["action"], f"--config={config}", *options)
         config.unlink(missing_ok=True)
         if code:
             self.module.fail_json(
-                msg=f"kubeadm {parameters['action']} failed. Once the reason is gone, run again: this attempt is then taken "
-                f"back first.\n{last_lines(said)}"
+                msg=f"kubeadm {parameters['action']} failed. Once the reason is gone, run again: "
+                f"this attempt is then taken back first.\n{last_lines(said)}"
             )
         write(STATE / FINISHED, mark)
         (STATE / UNFINISHED).unlink()
@@ -202,8 +209,8 @@ def main() -> None:
     node = node_state()
     if node["state"] == "foreign":
         module.fail_json(
-            msg=f"This machine belongs to a Kubernetes cluster that was not made from this inventory ({', '.join(node['foreign'])} "
-            "exist). Take another machine, or remove that cluster yourself with: kubeadm reset"
+            msg="This machine belongs to a Kubernetes cluster that was not made from this inventory "
+            f"({', '.join(node['foreign'])} exist). Take another machine, or remove that cluster: kubeadm reset"
         )
     if node["cluster"] not in ("", module.params["cluster"]):
         module.fail_json(msg=f"This machine is a node of cluster {node['cluster']}, not of {module.params['cluster']}.")

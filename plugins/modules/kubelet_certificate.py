@@ -7,7 +7,8 @@ module: kubelet_certificate
 short_description: Approve a kubelet's serving certificate if the inventory agrees
 version_added: 0.1.0
 description:
-  - Kubelets ask the cluster to sign the certificate they serve logs and metrics with, when they are new and before it expires.
+  - Kubelets ask the cluster to sign the certificate they serve logs and metrics with,
+    when they are new and before it expires.
   - A request is approved only if the node itself made it, and it asks for nothing but the machine's name and addresses.
     Another one is an error that says what is wrong with it.
   - Runs in the controller's process.

@@ -8,8 +8,8 @@ short_description: Bring a machine's files, kernel settings and services into th
 version_added: 0.1.0
 description:
   - Writes files, loads kernel modules, sets kernel parameters, and starts services, in this order and in one go.
-  - A service is restarted if one of the files it reads is newer than its start. So a restart that an interrupted run owed
-    is made up for by the next one, and nothing restarts twice.
+  - A service is restarted if one of the files it reads is newer than its start. So a restart that an interrupted run
+    owed is made up for by the next one, and nothing restarts twice.
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
@@ -156,7 +156,8 @@ class Configurer:
         code, _, said = self.module.run_command(["modprobe", name])
         if code and not self.module.params["modules_optional"]:
             self.module.fail_json(
-                msg=f"Kernel module {name} cannot be loaded: {said.strip()}. Install the package with this kernel's modules."
+                msg=f"Kernel module {name} cannot be loaded: {said.strip()}. "
+                "Install the package with this kernel's modules."
             )
         if sign.exists():
             self.note(f"kernel module {name}", "", "loaded\n")
@@ -174,8 +175,8 @@ class Configurer:
             if self.check and not path.exists():
                 return  # it appears with a kernel module that check mode does not load
             self.module.fail_json(
-                msg=f"Kernel parameter {name} cannot be set to {value} ({error.strerror}). In a container, its host must "
-                "provide it; for net.bridge.* it must load br_netfilter."
+                msg=f"Kernel parameter {name} cannot be set to {value} ({error.strerror}). In a container, its host "
+                "must provide it; for net.bridge.* it must load br_netfilter."
             )
         self.note(f"kernel parameter {name}", f"{before}\n", f"{value}\n")
 
@@ -202,7 +203,9 @@ class Configurer:
                     self.module.run_command(["systemctl", "reset-failed", name])
                 code, _, said = self.module.run_command(["systemctl", verb, name])
                 if code:
-                    log = self.module.run_command(["journalctl", "--unit", name, "--lines=15", "--output=cat", "--no-pager"])[1]
+                    log = self.module.run_command(
+                        ["journalctl", "--unit", name, "--lines=15", "--output=cat", "--no-pager"]
+                    )[1]
                     self.module.fail_json(msg=f"systemctl {verb} {name} failed: {said.strip()}\n{log}")
         return f"{name}: {', '.join(verbs)}"
 

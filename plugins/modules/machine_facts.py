@@ -34,19 +34,19 @@ ansible_facts:
   contains:
     kubescale_machine:
       description:
-        - C(hostname), C(architecture) (as the kernel names it), C(system) (of os-release), C(family) (V(debian), V(redhat) or empty),
-          C(missing_packages), C(systemd) (whether it is PID 1), C(container) (whether this is one), C(kernel) ([major, minor]),
-          C(memory_mib), C(free_mib) (disk below /var/lib), C(swap) (devices in use), C(cgroup) (1 or 2),
-          C(oom_score) (whether processes may get a better OOM score), C(address) and C(addresses) (IPv4; the former of the
-          default route).
-        - C(node) - C(state) is V(none), V(unfinished) (an attempt of ours was interrupted), V(ours) or V(foreign); C(cluster) and
-          C(version) as recorded by us; C(ca) and C(admin) (SHA-256 of the cluster CA and of the administrator's certificate,
-          hex, on control planes); C(foreign) (files that say so).
+        - C(hostname), C(architecture) (as the kernel names it), C(system) (of os-release), C(family) (V(debian) or
+          V(redhat), or empty), C(missing_packages), C(systemd) (whether it is PID 1), C(container) (whether it is one),
+          C(kernel) ([major, minor]), C(memory_mib), C(free_mib) (disk below /var/lib), C(swap) (devices in use),
+          C(cgroup) (1 or 2), C(oom_score) (whether processes may get a better OOM score), C(address) and C(addresses)
+          (IPv4; the former of the default route), C(containerd) (whether it runs).
+        - C(node) - C(state) is V(none), V(unfinished) (an attempt of ours was interrupted), V(ours) or V(foreign);
+          C(cluster) and C(version) as recorded by us; C(ca) and C(admin) (SHA-256 of the cluster CA and of the
+          administrator's certificate, hex, on control planes); C(serving) (whether the kubelet has a certificate);
+          C(foreign) (files of a cluster that is not ours).
       type: dict
 """
 
 import json
-import os
 import platform
 import re
 import shutil
@@ -113,6 +113,12 @@ def addresses(module: AnsibleModule) -> tuple[str, list[str]]:
     return (route[0].get("prefsrc", "") if route else ""), everything
 
 
+def listens(path: Path) -> bool:
+    """Tell whether somebody listens on a Unix socket; a file that a dead one left behind does not."""
+    with socket.socket(socket.AF_UNIX) as client:
+        return client.connect_ex(str(path)) == 0
+
+
 def look(module: AnsibleModule) -> dict[str, Any]:
     """Return the fact."""
     system = os_release(read(Path("/etc/os-release")))
@@ -132,10 +138,11 @@ def look(module: AnsibleModule) -> dict[str, Any]:
         "memory_mib": meminfo(read(Path("/proc/meminfo"))),
         "free_mib": shutil.disk_usage("/var/lib").free // (1024 * 1024),
         "swap": swap_devices(read(Path("/proc/swaps"))),
-        "cgroup": 2 if os.path.exists("/sys/fs/cgroup/cgroup.controllers") else 1,
+        "cgroup": 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,
         "oom_score": has_capability(read(Path("/proc/1/status")), CAP_SYS_RESOURCE),
         "address": address,
         "addresses": everything,
+        "containerd": listens(Path("/run/containerd/containerd.sock")),
         "node": node_state(),
     }
 
