@@ -46,8 +46,11 @@ class ActionModule(ActionBase):
         headline = ""
         report = Path(arguments["state_dir"]) / "report.json"
         if report.exists():
-            said = verdict(json.loads(report.read_text(encoding="utf-8")))
+            content = json.loads(report.read_text(encoding="utf-8"))
+            said = verdict(content)
             headline = f"{said['word']}. {said['text']}"
+            # The first clause is enough here; the report has the rest.
+            places |= {"note": text.partition(":")[0] for text in content["not_real"]}
             places["report"] = shorten(report.with_suffix(".html"))
         places["kubectl"] = f"export KUBECONFIG={shorten(Path(arguments['kubeconfig']))}"
         Display().display("\n".join(block(cluster, headline, places | arguments["notes"])))
