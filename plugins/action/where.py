@@ -50,7 +50,8 @@ class ActionModule(ActionBase):
             said = verdict(content)
             headline = f"{said['word']}. {said['text']}"
             # The first clause is enough here; the report has the rest.
-            places |= {"note": text.partition(":")[0] for text in content["not_real"]}
+            for text in content["not_real"]:
+                places["note"] = text.partition(":")[0]
             places["report"] = shorten(report.with_suffix(".html"))
         places["kubectl"] = f"export KUBECONFIG={shorten(Path(arguments['kubeconfig']))}"
         Display().display("\n".join(block(cluster, headline, places | arguments["notes"])))
