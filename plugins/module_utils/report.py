@@ -167,7 +167,7 @@ def verdict(report: Mapping[str, Any]) -> dict[str, Any]:
         )
     good = not failed and (not load or load["ok"])
     if not good:
-        word = "Does not scale" if load and not load["ok"] else "Not healthy"
+        word = "Did not scale" if load and not load["ok"] else "Not healthy"
     else:
         word = "It scales" if load else "Healthy"
     return {"ok": good, "word": word, "text": " ".join(said)}

@@ -30,6 +30,8 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.verify import (
 
 # Kubernetes' default when neither the autoscaler nor the cluster says otherwise.
 TOLERANCE = 0.1
+# Conditions of an autoscaler that are True when all is well; the others are False then.
+GOOD_CONDITIONS = ("AbleToScale", "ScalingActive")
 # Seconds that are still observed once scale-in began, so that a picture shows it.
 AFTERGLOW = 5.0
 SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
@@ -248,12 +250,16 @@ class Observer:
         return sorted(found, key=lambda happening: happening.t)
 
     def why(self) -> str:
-        """What the autoscaler says about itself, for an error message."""
+        """What the autoscaler complains about, for an error message."""
+        conditions = self.autoscaler.get("status", {}).get("conditions")
+        if not conditions:
+            return "it has no conditions yet"
         said = [
-            f"{entry['type']} {entry['status']} ({explain(entry)})"
-            for entry in self.autoscaler.get("status", {}).get("conditions") or []
+            f"{entry['type']} is {entry['status']} ({explain(entry)})"
+            for entry in conditions
+            if (entry["status"] == "True") is not (entry["type"] in GOOD_CONDITIONS)
         ]
-        return "; ".join(said) or "it has no conditions yet"
+        return "; ".join(said) or "it complains about nothing, so the load may have ended too early (load_duration)"
 
     def load_said(self) -> str:
         """What the load generator reports about its requests, or why it could not run."""
@@ -414,9 +420,10 @@ def explain_stop(observer: Observer, run: Run) -> str:
     goal, steps = run.goal, run.steps()
     most = max(sample.ready for sample in run.samples)
     wanted = max(sample.desired for sample in run.samples)
+    lasted = (steps["load_end"] or 0.0) - (steps["load_start"] or 0.0)
     text = (
         f"{goal.namespace}/{goal.name}: {run.rate:g}/s at {goal.target:g} per pod demand {goal.replicas(run.rate)} "
-        f"replicas; {most} were ready. "
+        f"replicas; {most} were ready when the load ended after {lasted:.0f} s. "
     )
     if steps["metric_over_target"] is None:
         highest = max((sample.metric for sample in run.samples if sample.metric is not None), default=None)
@@ -440,9 +447,11 @@ def received_load(api: Api, run: Run, series: str, window: int, step: float) -> 
 
     Averaged over ``window`` seconds; empty when Prometheus has none: the picture then shows the offered load alone.
     """
-    end = run.began + run.samples[-1].t if run.samples else run.began
+    if not run.samples:
+        return []
+    start, end = (run.began + sample.t for sample in (run.samples[0], run.samples[-1]))
     try:
-        found = prometheus_query_range(api, f"sum(rate({series}[{window}s]))", run.began, end, step)
+        found = prometheus_query_range(api, f"sum(rate({series}[{window}s]))", start, end, step)
     except (ApiError, PrometheusError):
         return []
     return [

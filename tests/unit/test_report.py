@@ -175,7 +175,7 @@ def test_failed_load_says_why():
     data = full_report() | {"load": as_data(run, TERMS, [], "the metric never exceeded its target")}
     text = report.render(data)
     parsed(text)
-    assert "Does not scale" in text and "the metric never exceeded its target" in text and "not seen" in text
+    assert "Did not scale" in text and "the metric never exceeded its target" in text and "not seen" in text
 
 
 def test_load_that_never_started_is_drawn_too():
