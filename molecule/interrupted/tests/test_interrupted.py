@@ -1,0 +1,69 @@
+"""A run that is killed in the middle is repaired by running it again, wherever it was."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from ansible_collections.kubescale.fleet.plugins.module_utils import kube
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+COMMAND = ["ansible-playbook", f"--inventory={REPOSITORY}/molecule/interrupted/inventory", "playbooks/site.yml"]
+KUBECONFIG = REPOSITORY / ".state" / "interrupted" / "kubeconfig"
+# A run that has not come to the place where it shall be killed after this many seconds will not come there.
+LONGEST = 300
+
+
+def exists(machine: str, path: str) -> Callable[[], bool]:
+    """Tell whether a file is on a machine."""
+    return lambda: subprocess.run(["podman", "exec", machine, "test", "-e", path], capture_output=True, check=False).returncode == 0
+
+
+def prometheus_is_applied() -> bool:
+    """Tell whether the first component reached the cluster."""
+    try:
+        return kube.connect(str(KUBECONFIG)).get("v1", "Namespace", "monitoring") is not None
+    except (kube.ApiError, kube.KubeconfigError):
+        return False
+
+
+PLACES = {
+    "node_prep": exists("interrupted-w1", "/usr/local/bin/containerd"),
+    "kubeadm_init": exists("interrupted-cp1", "/etc/kubernetes/manifests/kube-apiserver.yaml"),
+    "kubeadm_join": exists("interrupted-w1", "/etc/kubernetes/pki/ca.crt"),
+    "apply": prometheus_is_applied,
+}
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_killed(place: str) -> None:
+    run = subprocess.Popen(COMMAND, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    deadline = time.monotonic() + LONGEST
+    while not PLACES[place]():
+        assert run.poll() is None, f"the run ended before {place}:\n{run.stdout.read() if run.stdout else ''}"
+        assert time.monotonic() < deadline, f"the run never came to {place}"
+    # Its workers have sessions of their own and would finish their task in peace.
+    subprocess.run(["pkill", "--signal", "KILL", "--parent", str(run.pid)], check=False)
+    os.kill(run.pid, signal.SIGKILL)
+    run.communicate()
+
+
+def test_the_next_run_completes_and_the_one_after_has_nothing_to_do() -> None:
+    done = subprocess.run(COMMAND, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
+    again = subprocess.run(
+        COMMAND,
+        cwd=REPOSITORY,
+        env={**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json", "ANSIBLE_CALLBACKS_ENABLED": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    report = json.loads(again.stdout[again.stdout.index("{\n") :])
+    assert {host: stats["changed"] for host, stats in report["stats"].items() if stats["changed"]} == {}

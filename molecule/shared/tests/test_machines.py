@@ -1,0 +1,44 @@
+"""The machines: what runs on them, in which version, with which rights."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from ansible_collections.kubescale.fleet.plugins.module_utils import artifacts
+from testinfra.host import Host
+
+PINS = artifacts.load_pins()["components"]
+
+
+def test_containerd_and_kubelet_run_and_start_at_boot(machines: dict[str, Host]) -> None:
+    for host in machines.values():
+        for name in ("containerd", "kubelet"):
+            service = host.service(name)
+            assert service.is_running
+            assert service.is_enabled
+
+
+def test_installed_versions_are_the_pinned_ones(machines: dict[str, Host]) -> None:
+    for host in machines.values():
+        version = json.loads(host.check_output("kubeadm version --output json"))
+        assert version["clientVersion"]["gitVersion"] == f"v{PINS['kubernetes']['version']}"
+        assert PINS["containerd"]["version"] in host.check_output("containerd --version")
+
+
+def test_no_machine_has_failed_units(machines: dict[str, Host]) -> None:
+    for host in machines.values():
+        assert json.loads(host.check_output("systemctl list-units --failed --output json")) == []
+
+
+def test_the_cluster_ca_key_is_on_the_control_plane_only(machines: dict[str, Host], cluster: dict[str, Any]) -> None:
+    for name, host in machines.items():
+        key = host.file("/etc/kubernetes/pki/ca.key")
+        assert key.exists == (name in cluster["cluster_control_plane"])
+        if key.exists:
+            assert key.mode == 0o600
+
+
+def test_forwarding_is_on(machines: dict[str, Host]) -> None:
+    for host in machines.values():
+        assert host.sysctl("net.ipv4.ip_forward") == 1

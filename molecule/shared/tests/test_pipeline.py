@@ -1,0 +1,101 @@
+"""The API side: everything is healthy, verified by certificates, and answers with data."""
+
+from __future__ import annotations
+
+import base64
+import stat
+from pathlib import Path
+from typing import Any
+
+from ansible_collections.kubescale.fleet.plugins.module_utils import dashboards, kube, prometheus
+from cryptography import x509
+
+CUSTOM_METRICS = ("custom.metrics.k8s.io/v1beta1", "custom.metrics.k8s.io/v1beta2")
+METRIC = "demo_app_button_clicks_per_second"
+
+
+def condition(item: dict[str, Any], kind: str) -> str | None:
+    return next((entry["status"] for entry in item["status"].get("conditions", []) if entry["type"] == kind), None)
+
+
+def test_the_kubeconfig_is_for_its_owner_only(cluster: dict[str, Any]) -> None:
+    assert stat.S_IMODE(Path(cluster["cluster_kubeconfig"]).stat().st_mode) == 0o600
+
+
+def test_every_machine_is_a_ready_node(api: kube.Api, cluster: dict[str, Any]) -> None:
+    nodes = {item["metadata"]["name"]: item for item in api.list("v1", "Node").items}
+    assert set(nodes) == {*cluster["cluster_control_plane"], *cluster["cluster_workers"]}
+    assert {condition(item, "Ready") for item in nodes.values()} == {"True"}
+
+
+def test_every_workload_is_complete(api: kube.Api) -> None:
+    for item in api.list("apps/v1", "Deployment").items:
+        assert item["status"].get("readyReplicas", 0) == item["spec"]["replicas"], item["metadata"]["name"]
+    for item in api.list("apps/v1", "DaemonSet").items:
+        assert item["status"]["numberReady"] == item["status"]["desiredNumberScheduled"] > 0, item["metadata"]["name"]
+    for item in api.list("apps/v1", "StatefulSet").items:
+        assert item["status"]["readyReplicas"] == item["spec"]["replicas"], item["metadata"]["name"]
+
+
+def test_every_apiservice_is_available_and_none_skips_verification(api: kube.Api) -> None:
+    services = {item["metadata"]["name"]: item for item in api.list("apiregistration.k8s.io/v1", "APIService").items}
+    assert {condition(item, "Available") for item in services.values()} == {"True"}
+    for name in ("v1beta1.metrics.k8s.io", "v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"):
+        assert services[name]["spec"]["caBundle"]
+        assert not services[name]["spec"].get("insecureSkipTLSVerify", False)
+
+
+def test_the_adapter_certificate_is_signed_by_the_cluster_ca(api: kube.Api) -> None:
+    secret = api.get("v1", "Secret", "cm-adapter-serving-certs", "custom-metrics")
+    assert secret is not None
+    root = api.get("v1", "ConfigMap", "kube-root-ca.crt", "custom-metrics")
+    assert root is not None
+    certificate = x509.load_pem_x509_certificate(base64.b64decode(secret["data"]["tls.crt"]))
+    authority = x509.load_pem_x509_certificate(root["data"]["ca.crt"].encode())
+    certificate.verify_directly_issued_by(authority)
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "prometheus-adapter.custom-metrics.svc" in names.get_values_for_type(x509.DNSName)
+
+
+def test_resource_metrics_cover_all_nodes_and_pods(api: kube.Api) -> None:
+    nodes = {item["metadata"]["name"] for item in api.list("v1", "Node").items}
+    measured = {item["metadata"]["name"]: item["usage"] for item in api.list("metrics.k8s.io/v1beta1", "NodeMetrics").items}
+    assert set(measured) == nodes
+    assert all({"cpu", "memory"} <= set(usage) for usage in measured.values())
+    pods = {
+        (item["metadata"]["namespace"], item["metadata"]["name"])
+        for item in api.list("v1", "Pod").items
+        if item["status"]["phase"] == "Running"
+    }
+    reported = {
+        (item["metadata"]["namespace"], item["metadata"]["name"]) for item in api.list("metrics.k8s.io/v1beta1", "PodMetrics").items
+    }
+    assert reported <= pods
+    assert {namespace for namespace, _name in reported} >= {"kube-system", "monitoring", "custom-metrics", "demo"}
+
+
+def test_both_versions_serve_the_metric_for_every_pod(api: kube.Api) -> None:
+    pods = {
+        item["metadata"]["name"]
+        for item in api.list("v1", "Pod", namespace="demo", label_selector="app.kubernetes.io/name=demo-app").items
+        if condition(item, "Ready") == "True"
+    }
+    assert pods
+    for version in CUSTOM_METRICS:
+        answer = api.raw(f"/apis/{version}/namespaces/demo/pods/*/{METRIC}")
+        assert {item["describedObject"]["name"] for item in answer["items"]} >= pods
+
+
+def test_no_container_skips_tls_verification(api: kube.Api) -> None:
+    for pod in api.list("v1", "Pod").items:
+        for container in pod["spec"]["containers"]:
+            arguments = [*container.get("command", []), *container.get("args", [])]
+            assert "--kubelet-insecure-tls" not in arguments
+
+
+def test_every_query_of_every_dashboard_returns_series(api: kube.Api) -> None:
+    folder = Path(dashboards.__file__).resolve().parents[2] / "roles" / "grafana" / "files" / "dashboards"
+    queries = dashboards.queries(folder)
+    assert queries
+    empty = [query for query in queries if not prometheus.query(api, query.expression)]
+    assert empty == []
