@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import N
 
 display = Display()
 
+NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 ARGUMENTS: dict[str, Any] = {
     "name": {"type": "str", "required": True},
     "kubeconfig": {"type": "path", "required": True},
@@ -52,6 +54,10 @@ class ActionModule(ActionBase):
         result: dict[str, Any] = super().run(tmp, task_vars)
         started = time.monotonic()
         _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        if not NAME.fullmatch(args["name"]) or len(args["name"]) > 253:
+            raise AnsibleActionFail(
+                f"name is {args['name']!r}; it must be lowercase letters, digits, '-' and '.', as it names a ConfigMap"
+            )
         if args["wait_timeout"] < 1:
             raise AnsibleActionFail(f"wait_timeout is {args['wait_timeout']}; it must be 1 second or more")
         check = bool(self._task.check_mode)

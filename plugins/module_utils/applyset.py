@@ -25,7 +25,7 @@ from .manifests import (
     difference,
     in_phases,
     in_removal_phases,
-    projection,
+    owned_fields,
     ref_of,
     was_changed,
 )
@@ -42,8 +42,10 @@ TOOLING_ANNOTATION = "applyset.kubernetes.io/tooling"
 TOOLING = f"{MANAGER}/v1.0.0"
 #: Namespaces that several sets live in: on the parent which ones, on the namespace that a set of ours made it.
 SHARED_ANNOTATION = "fleet.kubescale.io/shared-namespaces"
-#: CRDs as last applied: name, uid, generation and digest of the manifest.
-CRDS_ANNOTATION = "fleet.kubescale.io/applied-crds"
+#: Key of the parent's data that holds a fingerprint of every member as it was last applied.
+FINGERPRINTS = "applied"
+#: Of these, metadata is enough to see that nothing changed.
+_METADATA_KINDS = (STATIC_KINDS | {CRD}) - {"Secret"}
 SHARED_LABEL = "fleet.kubescale.io/shared"
 #: Seconds in which a kind must be served after its CRD was established; the server offers nothing to watch for that.
 CRD_LAG = 10.0
@@ -108,7 +110,7 @@ class Parent(NamedTuple):
     kinds: frozenset[str] = frozenset()
     namespaces: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()
-    crds: frozenset[str] = frozenset()
+    fingerprints: frozenset[str] = frozenset()
 
 
 class ApplySet:
@@ -153,26 +155,38 @@ class ApplySet:
         parent = self._read_parent()
         self._check_scopes(objects)
         desired = {key_of(obj): _as_member(obj, self.id) for obj in objects}
-        settled = self._settled_crds(parent, desired)
-        members = self._members(parent.kinds, objects, settled)
+        made = {key.name for key in desired if key.kind == "Namespace"} | {namespace.name for namespace in shared}
+        namespaces = self._namespaces(made)
+        members = self._members(parent.kinds, objects, metadata_only=True)
+        settled = {
+            key: fingerprint
+            for key, obj in desired.items()
+            if key in members and (fingerprint := _fingerprint(obj, members[key])) in parent.fingerprints
+        }
+        members |= self._complete(obj for key, obj in members.items() if key not in settled)
         live = members | self._others(desired, members)
         self._check_ownership(live, desired)
-        namespaces = {namespace.name: self.api.get("v1", "Namespace", namespace.name) for namespace in shared}
 
         now = Parent(
             True,
             frozenset(map(group_kind, objects)),
             frozenset(key.namespace for key in desired if key.namespace),
-            frozenset(namespaces),
+            frozenset(namespace.name for namespace in shared),
         )
-        # First the union of old and new: a run that is killed at any point leaves a parent that knows all members.
-        wide = Parent(True, *(old | new for old, new in zip(parent[1:], now[1:], strict=True)))
+        # First the union of old and new: a run that is killed at any point leaves a parent that knows all members, and
+        # takes none for settled that it may have written.
+        wide = Parent(
+            True,
+            parent.kinds | now.kinds,
+            parent.namespaces | now.namespaces,
+            parent.shared | now.shared,
+            frozenset(settled.values()),
+        )
         self._write_parent(parent, wide)
         for namespace in shared:
             self._apply_shared(namespace, namespaces[namespace.name])
 
-        made = {obj["metadata"]["name"] for obj in objects if obj["kind"] == "Namespace"} | set(namespaces)
-        applied: dict[Key, JSON] = {}
+        applied = {key: members[key] for key in settled}
         for key in settled:
             self.outcome.add("unchanged", desired[key])
         for resource in kinds_of_crds(desired[key] for key in settled).values():
@@ -187,10 +201,15 @@ class ApplySet:
 
         kept = self._delete([obj for key, obj in members.items() if key not in desired], "pruned", desired, now.shared)
         self._release(parent.shared - now.shared)
-        crds = {_fingerprint(desired[key], obj) for key, obj in (applied | settled).items() if key.kind == CRD}
-        self._write_parent(wide, now._replace(kinds=now.kinds | {*map(group_kind, kept)}, crds=frozenset(crds)))
-        if wait and not self.check and (pending := unready(self.api, applied.values())):
-            wait_for(self.api, pending, present, self.deadline, self.selector, self.say)
+        new = {_fingerprint(desired[key], obj) for key, obj in applied.items() if key not in settled}
+        fingerprints = wide.fingerprints | new - {""}
+        kinds = now.kinds | frozenset(map(group_kind, kept))
+        self._write_parent(wide, now._replace(kinds=kinds, fingerprints=fingerprints))
+        if wait and not self.check:
+            # CRDs were waited for in their phase, and of those that are settled only the metadata was read.
+            pending = unready(self.api, (obj for key, obj in applied.items() if key.kind != CRD))
+            if pending:
+                wait_for(self.api, pending, present, self.deadline, self.selector, self.say)
         return self.outcome
 
     def remove(self) -> Outcome:
@@ -198,7 +217,7 @@ class ApplySet:
         parent = self._read_parent()
         if not parent.exists:
             return self.outcome
-        kept = self._delete(list(self._members(parent.kinds, [], {}).values()), "deleted", (), ())
+        kept = self._delete(list(self._members(parent.kinds, []).values()), "deleted", (), ())
         if kept:
             self._write_parent(parent, Parent(True, frozenset(map(group_kind, kept)), frozenset(), parent.shared))
             return self.outcome
@@ -228,7 +247,7 @@ class ApplySet:
             _names(annotations.get(KINDS_ANNOTATION)),
             _names(annotations.get(NAMESPACES_ANNOTATION)),
             _names(annotations.get(SHARED_ANNOTATION)),
-            _names(annotations.get(CRDS_ANNOTATION)),
+            _names((found.get("data") or {}).get(FINGERPRINTS)),
         )
 
     def _write_parent(self, old: Parent, new: Parent) -> None:
@@ -249,9 +268,9 @@ class ApplySet:
                     KINDS_ANNOTATION: ",".join(sorted(new.kinds)),
                     NAMESPACES_ANNOTATION: ",".join(sorted(additional)),
                     SHARED_ANNOTATION: ",".join(sorted(new.shared)),
-                    CRDS_ANNOTATION: ",".join(sorted(new.crds)),
                 },
             },
+            "data": {FINGERPRINTS: ",".join(sorted(new.fingerprints))},
         }
         try:
             self.api.apply(body, MANAGER, force=True)
@@ -280,51 +299,51 @@ class ApplySet:
         if problems:
             raise DefinitionError("definition: " + "; ".join(problems))
 
-    def _settled_crds(self, parent: Parent, desired: Mapping[Key, JSON]) -> dict[Key, JSON]:
-        """Metadata of the set's CRDs if all of them are as they were last applied and shall stay so; else nothing.
+    def _members(self, kinds: Iterable[str], objects: list[JSON], metadata_only: bool = False) -> dict[Key, JSON]:
+        """Live objects that carry this set's label, of the kinds that the parent or the new objects name.
 
-        To find no difference in a large CRD costs the server a tenth of a second, and so would reading it. Its
-        generation changes with its spec: the same uid and generation as after the last apply mean the same spec.
+        With `metadata_only`, those whose status does not matter come without anything but metadata.
         """
-        crds = {key: obj for key, obj in desired.items() if key.kind == CRD}
-        if not crds or not parent.crds:
-            return {}
-        listing = self.api.list("apiextensions.k8s.io/v1", CRD, label_selector=self.selector, metadata_only=True)
-        live = {key_of(item): item for item in listing.items}
-        same = live.keys() == crds.keys() and all(
-            _fingerprint(crds[key], item) in parent.crds
-            and "deletionTimestamp" not in item["metadata"]
-            and projection(item["metadata"], crds[key]["metadata"]) == crds[key]["metadata"]
-            for key, item in live.items()
-        )
-        return live if same else {}
-
-    def _members(self, kinds: Iterable[str], objects: list[JSON], settled: Mapping[Key, JSON]) -> dict[Key, JSON]:
-        """Live objects that carry this set's label, of the kinds that the parent or the new objects name."""
         wanted = {group_kind(obj): (obj["apiVersion"], obj["kind"]) for obj in objects}
         for resource in self.api.resources().values():  # the preferred version of a group comes first
             if resource.group_kind in kinds and "list" in resource.verbs:
                 wanted.setdefault(resource.group_kind, (resource.api_version, resource.kind))
-        if settled:
-            wanted.pop(f"{CRD}.apiextensions.k8s.io", None)
         known = [kind for kind in wanted.values() if kind in self.api.resources()]
-        listings = in_parallel(lambda kind: self._list(kind[0], kind[1], self.selector), known)
-        return {key_of(item): item for listing in listings for item in listing} | dict(settled)
 
-    def _list(self, api_version: str, kind: str, selector: str) -> list[JSON]:
-        return self.api.list(api_version, kind, label_selector=selector).items
+        def listing(kind: tuple[str, str]) -> list[JSON]:
+            partly = metadata_only and kind[1] in _METADATA_KINDS
+            return self.api.list(*kind, label_selector=self.selector, metadata_only=partly).items
+
+        return {key_of(item): item for items in in_parallel(listing, known) for item in items}
+
+    def _complete(self, objects: Iterable[JSON]) -> dict[Key, JSON]:
+        """The whole objects where only metadata was read."""
+        partial = [obj for obj in objects if obj["kind"] in _METADATA_KINDS]
+        return {key_of(obj): obj for obj in in_parallel(self._read, partial) if obj is not None}
+
+    def _read(self, obj: JSON) -> JSON | None:
+        ref = ref_of(obj)
+        return self.api.get(ref.api_version, ref.kind, ref.name, ref.namespace or None)
+
+    def _namespaces(self, names: Iterable[str]) -> dict[str, JSON | None]:
+        """The namespaces that this set makes, as they are; those that are going away (and all in them) are awaited."""
+        found = {name: self.api.get("v1", "Namespace", name) for name in names}
+        going = [ref_of(live) for live in found.values() if live and "deletionTimestamp" in live["metadata"]]
+        if going and not self.check:
+            wait_for(self.api, going, absent, self.deadline, say=self.say, explain=False)
+            found |= dict.fromkeys((ref.name for ref in going), None)
+        return found
 
     def _others(self, desired: Mapping[Key, JSON], members: Mapping[Key, JSON]) -> dict[Key, JSON]:
         """Live objects that have the name of a desired one but not this set's label."""
         served = self.api.resources()
         others = (obj for key, obj in desired.items() if key not in members)
         missing = [obj for obj in others if (obj["apiVersion"], obj["kind"]) in served]
-
-        def get(obj: JSON) -> JSON | None:
-            ref = ref_of(obj)
-            return self.api.get(ref.api_version, ref.kind, ref.name, ref.namespace or None)
-
-        return {key_of(obj): obj for obj in in_parallel(get, missing) if obj is not None}
+        names = {key.namespace for key in map(key_of, missing) if key.namespace}
+        found = in_parallel(lambda name: (name, self.api.get("v1", "Namespace", name)), names)
+        absent_namespaces = {name for name, namespace in found if namespace is None}
+        possible = [obj for obj in missing if key_of(obj).namespace not in absent_namespaces]
+        return {key_of(obj): obj for obj in in_parallel(self._read, possible) if obj is not None}
 
     def _check_ownership(self, live: Mapping[Key, JSON], desired: Mapping[Key, JSON]) -> None:
         foreign = {
@@ -504,7 +523,9 @@ class ApplySet:
                     if (key.group, key.kind) == (resource.group, resource.kind):
                         return f"{key.kind} {key.namespace}/{key.name}"
                 if (resource.api_version, resource.kind) in self.api.resources():
-                    others = self._list(resource.api_version, resource.kind, self.others_selector)
+                    others = self.api.list(
+                        resource.api_version, resource.kind, label_selector=self.others_selector
+                    ).items
                     return str(ref_of(others[0])) if others else ""
         return ""
 
@@ -615,10 +636,19 @@ def kinds_of_crds(objects: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str],
 
 
 def _fingerprint(desired: Mapping[str, Any], live: Mapping[str, Any]) -> str:
-    """What identifies the applied state of a CRD: the manifest and what the server made of it."""
-    digest = hashlib.sha256(json.dumps(desired, sort_keys=True).encode()).hexdigest()
+    """What identifies an applied object: its manifest, and the fields of the live one that we own; "" if none can be.
+
+    While a live object has the same uid and the same entry of ours in its managedFields, nobody has changed a field of
+    ours: who does takes it over, and the entry loses it. Applying the same manifest would then change nothing, so it
+    need not be sent: finding that out costs the server 2 ms for an object, 100 ms for a large CRD. A Secret has no
+    fingerprint, as that would give away whether a guessed value is right.
+    """
     metadata = live["metadata"]
-    return f"{metadata['name']}:{metadata.get('uid')}:{metadata.get('generation')}:{digest}"
+    owned = owned_fields(live, MANAGER)
+    if desired["kind"] == "Secret" or owned is None or "deletionTimestamp" in metadata:
+        return ""
+    facts = [key_of(desired), metadata.get("uid"), owned, desired]
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _as_member(obj: JSON, set_id_: str) -> JSON:

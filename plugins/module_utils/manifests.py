@@ -232,10 +232,10 @@ def projection(live: Value, desired: Value) -> Value:
 
 
 def owned_fields(obj: Mapping[str, Any], manager: str) -> Value:
-    """The fields of an object that `manager` owns by server-side apply (managedFields), None if it owns nothing."""
+    """What `manager` owns of an object by server-side apply (its entry of managedFields), None if it owns nothing."""
     for entry in obj.get("metadata", {}).get("managedFields") or []:
         if entry.get("manager") == manager and entry.get("operation") == "Apply" and not entry.get("subresource"):
-            return entry.get("fieldsV1")
+            return entry
     return None
 
 
