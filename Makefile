@@ -38,7 +38,8 @@ $(VENV)/.installed: requirements.txt
 setup: packages $(VENV)/.installed  ## install what is missing: Debian packages, .venv/ with Ansible and the collections
 
 demo: setup  ## a real cluster in containers, its app scaled by load, and a report
-	@ansible-playbook playbooks/demo.yml
+	@mkdir -p .state
+	@KUBESCALE_PHASES_FILE=.state/phases.json ansible-playbook playbooks/demo.yml
 
 demo-down: setup  ## remove the demo's machines; the cache stays
 	@ansible-playbook playbooks/sandbox.yml --extra-vars sandbox_state=absent
@@ -62,8 +63,9 @@ browser: setup  ## the demo app in headless Chromium
 artifacts: setup  ## fill the cache with every binary and image
 	@ansible-playbook playbooks/artifacts.yml
 
-molecule: setup  ## the whole chain on three machines: converge, idempotence, check, fault, repair, verify
+molecule: setup  ## the whole chain on machines in containers, and runs that are killed
 	@molecule test --scenario-name default
+	@molecule test --scenario-name interrupted
 
 test: lint unit browser api molecule  ## every test
 

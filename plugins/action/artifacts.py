@@ -52,5 +52,5 @@ class ActionModule(ActionBase):
                 # Another run may have made them while this one waited.
                 made = execute(builder.steps(), report)
         except ArtifactError as error:
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(str(error)) from None
         return {"changed": bool(made), "cache": str(cache.directory), "made": made}

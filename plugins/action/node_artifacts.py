@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -11,10 +12,31 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
     ArtifactError,
     Cache,
+    Image,
+    archive_references,
     cache_directory,
+    file_digest,
     load_pins,
     machine_architecture,
 )
+
+
+def pinned_image(cache: Cache, image: Image) -> dict[str, Any]:
+    """Return what a machine has to know about an image of the cache."""
+    record = cache.recorded(image.record)
+    return {
+        "source": str(image.archive.relative_to(cache.directory)),
+        "reference": image.reference,
+        **{key: record[key] for key in ("manifest", "sha256", "size")},
+    }
+
+
+def given_image(archive: Path) -> dict[str, Any]:
+    """Return the same about an image archive that the user gave."""
+    references = archive_references(archive)
+    sha256 = file_digest(archive)
+    size = archive.stat().st_size
+    return {"source": str(archive), "reference": references[0], "manifest": sha256, "sha256": sha256, "size": size}
 
 
 class ActionModule(ActionBase):
@@ -29,25 +51,16 @@ class ActionModule(ActionBase):
             {
                 "binaries": {"type": "list", "elements": "str", "default": []},
                 "images": {"type": "list", "elements": "str", "choices": ["control_plane", "worker"], "default": []},
+                "archives": {"type": "list", "elements": "path", "default": []},
             }
         )
         try:
             cache = Cache(cache_directory(), load_pins(), machine_architecture())
             files = cache.machine_files(arguments["binaries"])
-            images = []
-            for image in cache.images(set(arguments["images"])):
-                record = cache.recorded(image.record)
-                images.append(
-                    {
-                        "source": str(image.archive.relative_to(cache.directory)),
-                        "reference": image.reference,
-                        "manifest": record["manifest"],
-                        "sha256": record["sha256"],
-                        "size": record["size"],
-                    }
-                )
+            images = [pinned_image(cache, image) for image in cache.images(set(arguments["images"]))]
+            images += [given_image(Path(archive)) for archive in arguments["archives"]]
         except ArtifactError as error:
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(str(error)) from None
 
         def on_machine(transferred: dict[str, str]) -> dict[str, Any]:
             return self._execute_module(

@@ -195,6 +195,8 @@ class CallbackModule(CallbackBase):
         self._play = play
         self._plays += 1
         self._announced = None
+        # Written between plays too: a report that a later play makes shows the phases before it.
+        self._write_file(self._now())
 
     def v2_runner_on_start(self, host: Host, task: Task) -> None:
         """Note that a host began a task, and say so if it begins a phase."""
@@ -261,11 +263,14 @@ class CallbackModule(CallbackBase):
         phases = list(self._phases.values())
         if phases:
             self._show("\n" + "\n".join(summary(phases, ended - self._started)) + "\n")
+        self._write_file(ended)
+
+    def _write_file(self, ended: float) -> None:
         if file := self.get_option("file"):
             content = {
                 "playbook": self._playbook,
                 "started": self._started,
                 "ended": ended,
-                "phases": [asdict(phase) for phase in phases],
+                "phases": [asdict(phase) for phase in self._phases.values()],
             }
             Path(file).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

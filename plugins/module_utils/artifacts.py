@@ -172,6 +172,38 @@ class Cache:
             yield
 
 
+def archive_references(path: Path) -> list[str]:
+    """Return the full names of the images in an archive made by ``docker save`` or ``podman save``, or an OCI archive.
+
+    Raises ArtifactError if the file is missing, is no archive, or names no image.
+    """
+    try:
+        with tarfile.open(path) as archive:
+            names = set(archive.getnames())
+            if "manifest.json" in names:
+                manifest = json.load(archive.extractfile("manifest.json") or io.BytesIO(b"[]"))
+                references = [tag for image in manifest for tag in image.get("RepoTags") or []]
+            else:
+                index = json.load(archive.extractfile("index.json") or io.BytesIO(b"{}"))
+                annotations = [image.get("annotations", {}) for image in index["manifests"]]
+                references = [
+                    item["io.containerd.image.name"] for item in annotations if "io.containerd.image.name" in item
+                ]
+    except (OSError, KeyError, ValueError, tarfile.TarError) as error:
+        raise ArtifactError(f"{path} is no image archive as `docker save` writes it: {error}") from error
+    if not references:
+        raise ArtifactError(f"{path} names no image. Save it by name: docker save --output FILE NAME:TAG")
+    return [full_reference(reference) for reference in references]
+
+
+def full_reference(reference: str) -> str:
+    """Return an image's name as containerd keeps it: with its registry, ``docker.io`` where it has none."""
+    first, slash, _rest = reference.partition("/")
+    if not slash:
+        return f"docker.io/library/{reference}"
+    return reference if first == "localhost" or "." in first or ":" in first else f"docker.io/{reference}"
+
+
 def run(command: list[str], directory: Path, **environment: str) -> str:
     """Run a command and return its output; raises ArtifactError with the end of what it said."""
     variables = {**os.environ, **environment}

@@ -26,6 +26,11 @@ options:
     elements: str
     choices: [control_plane, worker]
     default: []
+  archives:
+    description: Image archives on the controller, as C(docker save) writes them, to import as well.
+    type: list
+    elements: path
+    default: []
 """
 
 EXAMPLES = r"""

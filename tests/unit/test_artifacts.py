@@ -136,3 +136,38 @@ def test_the_pins_are_consistent() -> None:
     for name, component in pins["components"].items():
         if "go" in component:
             assert (artifacts.COLLECTION / "files" / "build" / component["go"] / "go.mod").exists(), name
+
+
+def test_a_given_archive_is_known_by_the_name_in_it(tmp_path: Path) -> None:
+    cache = pause_cache(tmp_path)
+    artifacts.execute(artifacts.Builder(cache).steps(), silent)
+    assert artifacts.archive_references(cache.images()[0].archive) == ["registry.k8s.io/pause:3.10.2"]
+    saved = tmp_path / "saved.tar"
+    manifest = tmp_path / "manifest.json"
+    manifest.write_text(
+        '[{"Config": "c.json", "RepoTags": ["grafana/grafana:13.1.3"], "Layers": []}]', encoding="utf-8"
+    )
+    with tarfile.open(saved, "w") as archive:
+        archive.add(manifest, "manifest.json")
+    assert artifacts.archive_references(saved) == ["docker.io/grafana/grafana:13.1.3"]
+
+
+@pytest.mark.parametrize("content", [b"", b"not an archive"])
+def test_a_file_that_is_no_archive_is_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "grafana.tar"
+    path.write_bytes(content)
+    with pytest.raises(artifacts.ArtifactError, match=r"grafana\.tar is no image archive"):
+        artifacts.archive_references(path)
+
+
+@pytest.mark.parametrize(
+    ("short", "full"),
+    [
+        ("redis:7", "docker.io/library/redis:7"),
+        ("grafana/grafana:13.1.3", "docker.io/grafana/grafana:13.1.3"),
+        ("localhost/app:1", "localhost/app:1"),
+        ("registry.example:5000/app:1", "registry.example:5000/app:1"),
+    ],
+)
+def test_short_image_names_are_completed_as_containerd_does(short: str, full: str) -> None:
+    assert artifacts.full_reference(short) == full

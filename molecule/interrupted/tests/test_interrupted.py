@@ -22,7 +22,10 @@ LONGEST = 300
 
 def exists(machine: str, path: str) -> Callable[[], bool]:
     """Tell whether a file is on a machine."""
-    return lambda: subprocess.run(["podman", "exec", machine, "test", "-e", path], capture_output=True, check=False).returncode == 0
+    return lambda: (
+        subprocess.run(["podman", "exec", machine, "test", "-e", path], capture_output=True, check=False).returncode
+        == 0
+    )
 
 
 def prometheus_is_applied() -> bool:

@@ -59,7 +59,9 @@ def test_the_adapter_certificate_is_signed_by_the_cluster_ca(api: kube.Api) -> N
 
 def test_resource_metrics_cover_all_nodes_and_pods(api: kube.Api) -> None:
     nodes = {item["metadata"]["name"] for item in api.list("v1", "Node").items}
-    measured = {item["metadata"]["name"]: item["usage"] for item in api.list("metrics.k8s.io/v1beta1", "NodeMetrics").items}
+    measured = {
+        item["metadata"]["name"]: item["usage"] for item in api.list("metrics.k8s.io/v1beta1", "NodeMetrics").items
+    }
     assert set(measured) == nodes
     assert all({"cpu", "memory"} <= set(usage) for usage in measured.values())
     pods = {
@@ -68,7 +70,8 @@ def test_resource_metrics_cover_all_nodes_and_pods(api: kube.Api) -> None:
         if item["status"]["phase"] == "Running"
     }
     reported = {
-        (item["metadata"]["namespace"], item["metadata"]["name"]) for item in api.list("metrics.k8s.io/v1beta1", "PodMetrics").items
+        (item["metadata"]["namespace"], item["metadata"]["name"])
+        for item in api.list("metrics.k8s.io/v1beta1", "PodMetrics").items
     }
     assert reported <= pods
     assert {namespace for namespace, _name in reported} >= {"kube-system", "monitoring", "custom-metrics", "demo"}

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.kubescale.fleet.plugins.module_utils import kube
-from conftest import run_playbook
+from playbook_runs import run_playbook
 
 ROLES = [
     "node_prep",
@@ -101,7 +101,9 @@ def test_an_absent_component_takes_its_objects_and_nothing_else(api: kube.Api) -
     gone = before - names(api)
     assert ("APIService", "", "v1beta1.custom.metrics.k8s.io") in gone
     assert ("Namespace", "", "custom-metrics") in gone
-    assert all("adapter" in name or "custom" in name or namespace == "custom-metrics" for _kind, namespace, name in gone)
+    assert all(
+        "adapter" in name or "custom" in name or namespace == "custom-metrics" for _kind, namespace, name in gone
+    )
     run = run_playbook("site", "--tags", "prometheus_adapter")
     assert run.returncode == 0, run.messages()
     assert names(api) == before
@@ -113,12 +115,17 @@ BAD_INPUT: list[tuple[dict[str, Any], list[str]]] = [
     ({"hpa_min_replicas": 5, "hpa_max_replicas": 2}, ["hpa_min_replicas", "hpa_max_replicas", "5", "2"]),
     ({"demo_app_scrape_interval": 30}, ["window", "60", "demo_app_scrape_interval", "30"]),
     ({"control_plane_service_network": "10.244.0.0/20"}, ["control_plane_service_network", "10.244.0.0/20"]),
-    ({"prometheus_adapter_relist_intervall": 30}, ["prometheus_adapter_relist_intervall", "prometheus_adapter_relist_interval"]),
+    (
+        {"prometheus_adapter_relist_intervall": 30},
+        ["prometheus_adapter_relist_intervall", "prometheus_adapter_relist_interval"],
+    ),
     ({"grafana_state": "gone"}, ["grafana_state", "gone", "present", "absent"]),
 ]
 
 
-@pytest.mark.parametrize(("variables", "named"), BAD_INPUT, ids=[next(iter(variables)) for variables, _named in BAD_INPUT])
+@pytest.mark.parametrize(
+    ("variables", "named"), BAD_INPUT, ids=[next(iter(variables)) for variables, _named in BAD_INPUT]
+)
 def test_bad_input_stops_before_any_change(variables: dict[str, Any], named: list[str]) -> None:
     run = run_playbook("site", "--extra-vars", json.dumps(variables))
     assert run.returncode != 0
