@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.kubescale.fleet.plugins.module_utils.joining import (
     JoinError,
     JoinToken,
@@ -88,10 +89,10 @@ class ActionModule(ActionBase):
             admin = base64.b64decode(read["content"]).decode()
             write_private(kubeconfig, home_kubeconfig(admin, str(arguments["cluster"]), str(server)))
         if node["state"] == "ours":
-            self._compare(kubeconfig, wanted, result)
+            self._compare(kubeconfig, wanted)
         return result
 
-    def _compare(self, kubeconfig: Path, wanted: dict[str, Any], result: dict[str, Any]) -> None:
+    def _compare(self, kubeconfig: Path, wanted: dict[str, Any]) -> None:
         """Say which wanted settings the running cluster does not have; those that cannot be had are errors."""
         stored = connect(kubeconfig).get("v1", "ConfigMap", "kubeadm-config", "kube-system")
         live = yaml.safe_load((stored or {}).get("data", {}).get("ClusterConfiguration", "{}"))
@@ -105,10 +106,11 @@ class ActionModule(ActionBase):
                 "make a new cluster. Upgrades are not part of this version of the collection."
             )
         if texts:
-            result["warnings"] = [
-                "The running cluster was set up differently, and this role does not change it: "
+            # Not as the result's warnings: those of tasks that changed nothing are not shown.
+            Display().warning(
+                "The running cluster was set up differently, and role control_plane does not change it: "
                 f"{'; '.join(texts.values())}"
-            ]
+            )
 
     def _join(self, arguments: dict[str, Any], node: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         if node["state"] == "ours":

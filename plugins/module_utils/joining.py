@@ -54,12 +54,12 @@ def home_kubeconfig(admin: str, cluster: str, server: str) -> str:
     )
 
 
-def is_home(path: Path, admin_digest: str, server: str | None) -> bool:
+def is_home(path: Path, admin_digest: str, server: str) -> bool:
     """Tell whether the kubeconfig at ``path`` has the machine's administrator certificate and the API's address."""
     try:
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
-        same_server = server is None or content["clusters"][0]["cluster"]["server"] == server
+        same_server = content["clusters"][0]["cluster"]["server"] == server
     except (FileNotFoundError, yaml.YAMLError, KeyError, TypeError, IndexError):
         return False
     private = path.stat().st_mode & 0o777 == 0o600

@@ -1,0 +1,169 @@
+"""Machines in containers: what podman is asked for, and what is refused."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+from ansible_collections.kubescale.fleet.plugins.module_utils import sandbox as module
+from ansible_collections.kubescale.fleet.plugins.module_utils.sandbox import Machine, Sandbox, SandboxError, subnet_of
+
+CP = Machine("t-cp1", "10.89.70.11", (30080,))
+W = Machine("t-w1", "10.89.70.12")
+
+
+class Podman:
+    """Answers like podman, from a list of containers, and notes what it is asked to do."""
+
+    def __init__(self, containers=(), volumes=(), networks=(), image=True, state="running"):
+        self.answers = {
+            "ps": list(containers),
+            "volume ls": list(volumes),
+            "network ls": list(networks),
+            "images": [{}] if image else [],
+        }
+        self.state = state
+        self.done: list[list[str]] = []
+
+    def __call__(self, *arguments):
+        for command, answer in self.answers.items():
+            if " ".join(arguments).startswith(command):
+                return json.dumps(answer)
+        if arguments[0] == "exec":
+            return f"{self.state}\n" if "sh" in arguments else json.dumps([{"unit": "broken.service"}])
+        self.done.append(list(arguments))
+        return ""
+
+    def verbs(self):
+        return [next(word for word in call if not word.startswith("-") and word != "runc") for call in self.done]
+
+
+@pytest.fixture(autouse=True)
+def inotify(tmp_path, monkeypatch):
+    file = tmp_path / "max_user_instances"
+    file.write_text("8192")
+    monkeypatch.setattr(module, "INOTIFY", file)
+    return file
+
+
+def make(podman, tmp_path, **kwargs):
+    return Sandbox("t", tmp_path, run=podman, say=lambda _line: None, unified_cgroups=False, **kwargs)
+
+
+def container(box, machine, state="running", cluster="t", settings=None):
+    labels = {module.CLUSTER_LABEL: cluster, module.SETTINGS_LABEL: settings or box.settings(machine)}
+    return {"Names": [machine.name], "State": state, "Labels": labels}
+
+
+NETWORK = {"name": "t", "labels": {module.CLUSTER_LABEL: "t"}, "subnets": [{"subnet": "10.89.70.0/24"}]}
+
+
+@pytest.mark.parametrize(
+    ("machines", "said"),
+    [
+        ([Machine("a", "no")], "sandbox_address of a is 'no'"),
+        ([Machine("a", "10.89.70.1")], "allowed are 10.89.70.2 to 10.89.70.254"),
+        ([Machine("a", "10.89.70.5"), Machine("b", "10.89.70.5")], "the same as that of a"),
+        ([Machine("a", "10.89.70.5"), Machine("b", "10.89.71.5")], "must be in one /24 network"),
+    ],
+)
+def test_a_wrong_address_is_named(machines, said):
+    with pytest.raises(SandboxError, match=said):
+        subnet_of(machines)
+
+
+def test_everything_is_made_with_the_clusters_label(tmp_path):
+    podman = Podman()
+    done = make(podman, tmp_path).present([CP, W])
+    assert done["created"] == ["t-cp1", "t-w1"]
+    assert done["network"] == ["t 10.89.70.0/24"]
+    runs = [call for call in podman.done if "run" in call]
+    assert len(runs) == 2
+    assert all(f"{module.CLUSTER_LABEL}=t" in call for call in podman.done if call[0] != "rm")
+    assert sum("127.0.0.1:30080:30080/tcp" in call for call in runs) == 1
+    assert all(call[:2] == ["--runtime", "runc"] for call in runs)
+
+
+def test_running_machines_need_nothing(tmp_path):
+    podman = Podman(networks=[NETWORK])
+    box = make(podman, tmp_path)
+    podman.answers["ps"] = [container(box, CP), container(box, W)]
+    assert not any(box.present([CP, W]).values())
+    assert podman.done == []
+
+
+def test_a_stopped_machine_is_started_and_a_half_made_one_is_made_anew(tmp_path):
+    podman = Podman(networks=[NETWORK], volumes=[{"Name": "t-w1", "Labels": {module.CLUSTER_LABEL: "t"}}])
+    box = make(podman, tmp_path)
+    podman.answers["ps"] = [container(box, CP, "exited"), container(box, W, "created")]
+    done = box.present([CP, W])
+    assert (done["started"], done["created"]) == (["t-cp1"], ["t-w1"])
+    assert ["volume", "rm", "--force", "t-w1"] in podman.done
+    assert ["start", "t-cp1"] in podman.done
+
+
+def test_check_mode_does_nothing(tmp_path):
+    podman = Podman(image=False)
+    done = make(podman, tmp_path).present([CP], check=True)
+    assert done["image"]
+    assert done["created"] == ["t-cp1"]
+    assert podman.done == []
+
+
+def test_a_container_of_somebody_else_is_not_touched(tmp_path):
+    podman = Podman(containers=[{"Names": ["t-cp1"], "State": "running", "Labels": None}])
+    with pytest.raises(SandboxError, match="not a machine of t"):
+        make(podman, tmp_path).present([CP])
+    assert podman.done == []
+
+
+def test_a_machine_is_not_replaced_because_its_settings_changed(tmp_path):
+    podman = Podman(networks=[NETWORK])
+    box = make(podman, tmp_path)
+    podman.answers["ps"] = [container(box, CP, settings="old")]
+    with pytest.raises(SandboxError, match="made with other settings"):
+        box.present([CP])
+
+
+def test_a_network_of_somebody_else_is_an_error(tmp_path):
+    podman = Podman(networks=[{**NETWORK, "labels": {}}])
+    with pytest.raises(SandboxError, match="podman network rm t"):
+        make(podman, tmp_path).present([CP])
+
+
+def test_units_that_failed_are_named(tmp_path):
+    podman = Podman(state="degraded")
+    with pytest.raises(SandboxError, match=r"units failed: broken\.service"):
+        make(podman, tmp_path).present([CP])
+
+
+def test_absent_removes_what_has_the_label_and_nothing_else(tmp_path):
+    mine = [{"Name": "t-cp1", "Labels": {module.CLUSTER_LABEL: "t"}}, {"Name": "other", "Labels": {}}]
+    podman = Podman(volumes=mine, networks=[NETWORK])
+    box = make(podman, tmp_path)
+    podman.answers["ps"] = [
+        container(box, CP),
+        container(box, W, cluster="other"),
+        {"Names": ["x"], "State": "running"},
+    ]
+    assert box.absent(["t-cp1", "t-w1"]) == {"machines": ["t-cp1"], "volumes": ["t-cp1"], "network": ["t"]}
+    assert podman.verbs() == ["rm", "volume", "network"]
+
+
+def test_inotify_is_raised_for_all_machines_of_the_host(tmp_path, inotify):
+    inotify.write_text("128")
+    done = make(Podman(), tmp_path).present([CP, W])
+    assert done["host"] == ["fs.inotify.max_user_instances 128 -> 512"]
+    assert inotify.read_text() == "512"
+
+
+def test_the_image_is_named_after_its_recipe(tmp_path, monkeypatch):
+    before = make(Podman(), tmp_path).image
+    monkeypatch.setattr(module, "PACKAGES", [*module.PACKAGES, "more"])
+    assert make(Podman(), tmp_path).image != before
+
+
+def test_unified_cgroups_need_no_special_runtime(tmp_path):
+    box = Sandbox("t", tmp_path, run=Podman(), unified_cgroups=True)
+    assert box.command(CP)[0] == "run"
+    assert "--systemd=false" not in box.command(CP)
