@@ -16,7 +16,7 @@ from ansible.utils.display import Display
 from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySet, ApplySetError, SharedNamespace
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
 from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import DefinitionError, parse_definition
-from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import NotReady
+from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import NotReadyError
 
 display = Display()
 
@@ -64,7 +64,7 @@ class ActionModule(ActionBase):
         try:
             objects = parse_definition(args["definition"], args["files"]) if args["state"] == "present" else []
             if check and not Path(args["kubeconfig"]).expanduser().exists():
-                return result | missing_cluster(args["kubeconfig"])
+                return result | missing_cluster(args["kubeconfig"], args["state"])
             api = connect(args["kubeconfig"], args["context"])
         except (DefinitionError, KubeconfigError) as error:
             raise AnsibleActionFail(f"set {args['name']}: {error}") from error
@@ -85,22 +85,24 @@ class ActionModule(ActionBase):
             else:
                 shared = [SharedNamespace(entry["name"], _labels(entry)) for entry in args["shared_namespaces"]]
                 applied.apply(objects, shared, args["wait"])
-        except (ApplySetError, DefinitionError, NotReady, ApiError) as error:
+        except (ApplySetError, DefinitionError, NotReadyError, ApiError) as error:
             result |= {"failed": True, "msg": f"set {args['name']}: {error}"}
         outcome = applied.outcome
         result |= {"changed": outcome.changed, "objects": outcome.objects}
         result["seconds"] = round(time.monotonic() - started, 2)
         if self._task.diff:
             result["diff"] = outcome.diff
-        if outcome.warnings:
-            result["warnings"] = [f"set {args['name']}: {warning}" for warning in outcome.warnings]
+        if warnings := [*outcome.warnings, *dict.fromkeys(api.warnings)]:
+            result["warnings"] = [f"set {args['name']}: {warning}" for warning in warnings]
         return result
 
 
-def missing_cluster(kubeconfig: str) -> dict[str, Any]:
+def missing_cluster(kubeconfig: str, state: str) -> dict[str, Any]:
     """Result in check mode when the cluster has not been made yet."""
-    text = f"kubeconfig {kubeconfig} does not exist yet: the cluster would be made, and all objects with it"
-    return {"changed": True, "objects": [], "msg": text}
+    text = f"kubeconfig {kubeconfig} does not exist yet: the cluster would be made"
+    if state == "absent":
+        return {"changed": False, "objects": [], "msg": f"{text}, and there would be nothing to remove"}
+    return {"changed": True, "objects": [], "msg": f"{text}, and all objects with it"}
 
 
 def _labels(entry: Mapping[str, Any]) -> dict[str, str]:

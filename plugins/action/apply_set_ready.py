@@ -13,7 +13,7 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySetError, wait_for_sets
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import NotReady
+from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import NotReadyError
 
 display = Display()
 
@@ -52,6 +52,6 @@ class ActionModule(ActionBase):
         try:
             api = connect(args["kubeconfig"], args["context"])
             result["members"] = wait_for_sets(api, args["names"], args["parent_namespace"], args["wait_timeout"], say)
-        except (KubeconfigError, ApiError, ApplySetError, NotReady) as error:
+        except (KubeconfigError, ApiError, ApplySetError, NotReadyError) as error:
             result |= {"failed": True, "msg": str(error)}
         return result | {"seconds": round(time.monotonic() - started, 2)}

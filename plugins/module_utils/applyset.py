@@ -147,7 +147,7 @@ class ApplySet:
         """Make the cluster have exactly `objects` as members of this set.
 
         Raises DefinitionError or ApplySetError before the first change for what can be known before; ApplySetError
-        for what the server refuses; NotReady when something is not ready (or not gone) in time.
+        for what the server refuses; NotReadyError when something is not ready (or not gone) in time.
         """
         if not objects:
             raise DefinitionError("definition: it holds no objects; to remove the set, say state: absent")
@@ -585,7 +585,7 @@ def wait_for_sets(
 ) -> int:
     """Wait until all members of sets (all of ours if `names` is None) are ready; returns the number of objects seen.
 
-    Raises ApplySetError for a name that is no set, NotReady when objects are not ready in time.
+    Raises ApplySetError for a name that is no set, NotReadyError when objects are not ready in time.
     """
     deadline = time.monotonic() + timeout
     parents = {}

@@ -33,8 +33,8 @@ CONNECTIONS = 8
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
 #: libyaml reads and writes large manifests ten times faster; without it the pure Python classes do.
-YAML_LOADER: type = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-YAML_DUMPER: type = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
+YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+YAML_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
 
 #: Refused connections are tried again for about 1.5 s, and "too many requests" as the server asks. An answer that fails
 #: to come is not asked for twice.
@@ -119,6 +119,8 @@ class Api:
         self.server: str = configuration.host.rstrip("/")
         self._configuration = configuration
         self._pool = pool
+        #: What the server warned of, in its words (deprecated versions, pods that PodSecurity will refuse, ...).
+        self.warnings: list[str] = []
         self._resources: dict[tuple[str, str], Resource] | None = None
         self._lock = threading.Lock()
 
@@ -311,6 +313,8 @@ class Api:
         response = self._send(method, path, query, body, content_type, timeout, accept)
         if response.status >= 400:
             raise _refusal(f"{method} {path}", response.status, response.data)
+        for warning in response.headers.getlist("Warning"):  # 299 - "text"
+            self.warnings.append(warning.partition('"')[2].removesuffix('"') or warning)
         try:
             return response.status, json.loads(response.data)
         except ValueError as error:
@@ -402,7 +406,7 @@ def connect(kubeconfig: str | Path, context: str | None = None) -> Api:
 def read_kubeconfig(path: Path) -> Value:
     """Parsed content of a kubeconfig file. Raises KubeconfigError if it cannot be read or is not YAML."""
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), Loader=YAML_LOADER)  # noqa: S506 - a safe loader
+        return YAML_LOADER(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError as error:
         raise KubeconfigError(f"kubeconfig {path} does not exist; has the cluster been made?") from error
     except (OSError, UnicodeDecodeError) as error:

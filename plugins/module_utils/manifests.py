@@ -200,8 +200,7 @@ def redact(obj: JSON, other: JSON | None = None) -> JSON:
 
 def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> JSON:
     """One entry of Ansible's diff for an object that was created, changed or deleted."""
-    known = after if after is not None else before
-    assert known is not None  # noqa: S101 - one of the two is always there
+    known = after or before or {}
     old, new = plain(before), plain(after)
     if not (old and new) and known["kind"] == "CustomResourceDefinition":
         old, new = _without_schemas(old), _without_schemas(new)
@@ -252,16 +251,16 @@ def was_changed(before: Mapping[str, Any], after: Mapping[str, Any], desired: Ma
     return bool(projection(plain(before), desired) != projection(plain(after), desired))
 
 
-class _Loader(YAML_LOADER):  # type: ignore[misc, valid-type]
+class _Loader(YAML_LOADER):
     """Reads YAML as Kubernetes does: it has no dates, and `=` is text."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":value"))]
-        for first, resolvers in YAML_LOADER.yaml_implicit_resolvers.items()  # type: ignore[attr-defined]
+        for first, resolvers in YAML_LOADER.yaml_implicit_resolvers.items()
     }
 
 
-class _Dumper(YAML_DUMPER):  # type: ignore[misc, valid-type]
+class _Dumper(YAML_DUMPER):
     """Writes YAML as people do: block text for strings of several lines, and no aliases."""
 
     def ignore_aliases(self, data: object) -> bool:

@@ -59,7 +59,7 @@ class Verdict:
 READY = Verdict(True)
 
 
-class NotReady(Exception):  # noqa: N818 - reads as what it says
+class NotReadyError(Exception):
     """Objects were not ready in time. The message explains each; `objects` are their identities."""
 
     def __init__(self, message: str, objects: list[Ref]) -> None:
@@ -335,7 +335,7 @@ def wait_for(
     """Watch until `judge` is content with all objects; `deadline` is a time.monotonic() value.
 
     `selector` is a label selector that all of them match: it keeps the watches small. `say` gets a line of progress
-    now and then. Raises NotReady at the deadline, or as soon as something failed for good.
+    now and then. Raises NotReadyError at the deadline, or as soon as something failed for good.
     """
     pending = _Pending(dict.fromkeys(refs, "not seen yet"))
     kinds = {(ref.api_version, ref.kind) for ref in pending.reasons}
@@ -370,9 +370,12 @@ def wait_for(
     lines = [f"{len(broken)} of {len(refs)} objects {verb} after {seconds:.0f} s:"]
     for ref, reason in sorted(broken.items()):
         lines.append(f"- {ref}: {reason}")
-        if explain:
-            lines += [f"    {line}" for line in explanation(api, ref)]
-    raise NotReady("\n".join(lines), sorted(broken))
+        try:
+            lines += [f"    {line}" for line in explanation(api, ref)] if explain else []
+        except ApiError as error:
+            lines.append(f"    (no more is known: {error})")
+            explain = error.status != 0  # a server that does not answer is not asked about every object
+    raise NotReadyError("\n".join(lines), sorted(broken))
 
 
 def _progress(pending: _Pending, seconds: float) -> str:
@@ -444,19 +447,16 @@ def _watch_kind(
 def explanation(api: Api, ref: Ref) -> list[str]:
     """What a person would look up about one broken object: conditions, events, and its broken pods with last log lines.
 
-    Never raises for what cannot be read: it says so.
+    Raises ApiError if the server cannot be asked.
     """
-    try:
-        obj = api.get(ref.api_version, ref.kind, ref.name, ref.namespace or None)
-        if obj is None:
-            return []
-        lines = [_say(item) for item in _status(obj).get("conditions") or [] if _is_bad(item)]
-        lines += _events_of(api, obj)
-        for pod in _broken_pods(api, obj)[:PODS]:
-            lines += _explain_pod(api, pod)
-        return lines
-    except ApiError as error:
-        return [f"(no more is known: {error})"]
+    obj = api.get(ref.api_version, ref.kind, ref.name, ref.namespace or None)
+    if obj is None:
+        return []
+    lines = [_say(item) for item in _status(obj).get("conditions") or [] if _is_bad(item)]
+    lines += _events_of(api, obj)
+    for pod in _broken_pods(api, obj)[:PODS]:
+        lines += _explain_pod(api, pod)
+    return lines
 
 
 def _is_bad(condition: Mapping[str, Any]) -> bool:

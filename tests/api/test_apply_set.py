@@ -24,7 +24,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
 )
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, ApiError, connect
 from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import DefinitionError
-from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import NotReady
+from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import NotReadyError
 
 from .cluster import find_binary
 
@@ -503,7 +503,7 @@ def test_what_is_broken_is_explained_when_time_is_over(api: Api, name: str, make
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("ansible_collections.kubescale.fleet.plugins.module_utils.readiness.FIRST_WORD", 0.2)
-        with pytest.raises(NotReady) as caught:
+        with pytest.raises(NotReadyError) as caught:
             make_set(timeout=1.5, say=lines.append).apply([namespace(name), deployment(name)])
     for word in (f"Deployment {name}/app", "ImagePullBackOff", "no such image", "the registry says no"):
         assert word in str(caught.value)
@@ -527,7 +527,7 @@ def test_a_failed_job_does_not_use_up_the_time(api: Api, name: str, make_set: Ma
         for kind in ("FailureTarget", "Failed")
     ]
     api.patch("batch/v1", "Job", "job", {"status": {"startTime": when, "conditions": conditions}}, name, "status")
-    with pytest.raises(NotReady, match=r"failed after [0-2] s:\n- Job .*BackoffLimitExceeded: gave up"):
+    with pytest.raises(NotReadyError, match=r"failed after [0-2] s:\n- Job .*BackoffLimitExceeded: gave up"):
         make_set().apply([namespace(name), job])
 
 

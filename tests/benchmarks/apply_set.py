@@ -3,7 +3,7 @@
 """The same objects by kubescale.fleet.apply_set and by kubernetes.core.k8s, against one API server, as ratios.
 
 Seconds are those of a whole `ansible-playbook` with one task, less those of one whose task does nothing, so that they
-hold what a task costs a person. Run: python3 tests/benchmarks/apply_set.py (needs the binaries that tests/api needs).
+hold what a task costs a person. Run: python3 -m tests.benchmarks.apply_set (needs the binaries that tests/api needs).
 """
 
 from __future__ import annotations
@@ -17,14 +17,12 @@ from typing import Any
 
 import yaml
 
-REPOSITORY = Path(__file__).resolve().parent.parent.parent
-sys.path.insert(0, str(REPOSITORY))
-
-from tests import conftest  # noqa: E402, F401 - makes the collection importable
-from tests.api.cluster import control_plane  # noqa: E402
+import conftest  # makes the collection importable
+from tests.api.cluster import control_plane
 
 #: Objects that the loop of kubernetes.core.k8s applies; it is too slow for all of them.
-LOOPED = 10
+LOOPED = 5
+ROUNDS = 3
 Play = dict[str, Any]
 
 
@@ -87,20 +85,19 @@ def seconds(folder: Path, task: Play) -> float:
     path.write_text(yaml.safe_dump([play], sort_keys=False))
     command = [str(Path(sys.executable).parent / "ansible-playbook"), "--inventory=localhost,", str(path)]
     started = time.monotonic()
-    ended = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True, check=False)
+    ended = subprocess.run(command, cwd=conftest.REPOSITORY, capture_output=True, text=True, check=False)
     if ended.returncode:
         raise RuntimeError(f"the benchmark's playbook failed:\n{ended.stdout[-3000:]}\n{ended.stderr[-1000:]}")
     return time.monotonic() - started
 
 
 def measure(kubeconfig: Path, folder: Path) -> dict[str, tuple[float, float]]:
-    """Seconds of (first, converged) runs by way of doing it; a converged run is the best of three."""
-    nothing = min(seconds(folder, {"name": "Nothing", "ansible.builtin.debug": {"msg": ""}}) for _ in range(3))
+    """Seconds of (first, converged) runs by way of doing it, each the best of ROUNDS."""
+    nothing = min(seconds(folder, {"name": "Nothing", "ansible.builtin.debug": {"msg": ""}}) for _ in range(ROUNDS))
     result = {}
     for name, make in (("apply-set", task_apply_set), ("k8s", task_k8s), ("k8s-loop", task_k8s_loop)):
-        task = make(kubeconfig, name)
-        first = seconds(folder, task) - nothing
-        again = min(seconds(folder, task) for _ in range(3)) - nothing
+        tasks = [make(kubeconfig, f"{name}-{number}") for number in range(ROUNDS)]
+        first, again = (min(seconds(folder, task) for task in tasks) - nothing for _ in range(2))
         result[name] = (first, again)
     return result
 

@@ -56,7 +56,7 @@ CA = certificate(usage=None)
 
 
 def test_a_good_certificate() -> None:
-    found = check_secret(secret(tls_crt=certificate(), tls_key=key_pem()), reversed(NAMES), CA, 30)  # type: ignore[arg-type]
+    found = check_secret(secret(tls_crt=certificate(), tls_key=key_pem()), NAMES[::-1], CA, 30)
     assert found.private_key == key_pem()
     assert found.authority == CA
     assert found.not_after > datetime.datetime.now(datetime.UTC)

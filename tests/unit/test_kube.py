@@ -10,7 +10,7 @@ import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import yaml
@@ -112,8 +112,8 @@ def test_a_server_that_hangs_does_not_hang_us(tmp_path: Path) -> None:
 class Handler(BaseHTTPRequestHandler):
     """Answers by path; remembers the headers it got."""
 
-    answers: dict[str, tuple[int, str, bytes]] = {}  # noqa: RUF012 - set by each test
-    seen: list[dict[str, str]] = []  # noqa: RUF012
+    answers: ClassVar[dict[str, tuple[int, str, bytes]]] = {}
+    seen: ClassVar[list[dict[str, str]]] = []
 
     def do_GET(self) -> None:
         self.seen.append(dict(self.headers))

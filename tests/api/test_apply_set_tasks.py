@@ -1,0 +1,166 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""The action plugins as tasks: results, check mode, messages."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import conftest
+
+PLAYBOOK = "play.yml"
+
+
+class Playbook:
+    """Runs tasks against the control plane and gives their results by name."""
+
+    def __init__(self, folder: Path, kubeconfig: Path) -> None:
+        self.folder = folder
+        self.kubeconfig = kubeconfig
+
+    def __call__(self, *tasks: dict[str, Any], check: bool = False) -> list[dict[str, Any]]:
+        """Results of the tasks; a failed task ends the play, its result is the last."""
+        for task in tasks:
+            [arguments] = [value for key, value in task.items() if key.startswith("kubescale.fleet.")]
+            arguments.setdefault("kubeconfig", str(self.kubeconfig))
+            task.setdefault("name", "Task")
+        play = {"hosts": "localhost", "gather_facts": False, "connection": "local", "tasks": list(tasks)}
+        (self.folder / PLAYBOOK).write_text(json.dumps([play]))
+        command = [str(Path(sys.executable).parent / "ansible-playbook"), "--inventory=localhost,", "--diff"]
+        environment = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
+        ended = subprocess.run(
+            [*command, *(["--check"] if check else []), str(self.folder / PLAYBOOK)],
+            cwd=conftest.REPOSITORY,
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "{\n" in ended.stdout, ended.stdout + ended.stderr
+        output, _ = json.JSONDecoder().raw_decode(ended.stdout, ended.stdout.index("{\n"))
+        return [task["hosts"]["localhost"] for task in output["plays"][0]["tasks"]]
+
+
+@pytest.fixture
+def run(tmp_path: Path, kubeconfig: Path) -> Playbook:
+    """Function that runs tasks."""
+    return Playbook(tmp_path, kubeconfig)
+
+
+def apply_set(**arguments: Any) -> dict[str, Any]:
+    return {"kubescale.fleet.apply_set": arguments}
+
+
+def config_map(namespace: str, value: str = "a") -> str:
+    metadata = f"{{name: settings, namespace: {namespace}}}"
+    return f"{{apiVersion: v1, kind: ConfigMap, metadata: {metadata}, data: {{a: {value}}}}}"
+
+
+def test_results_of_a_life(run: Playbook, name: str) -> None:
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name}}
+    [predicted] = run(apply_set(name=name, definition=[namespace, config_map(name)]), check=True)
+    created, again, changed, ready, gone, gone_again = run(
+        apply_set(name=name, definition=[namespace, config_map(name)]),
+        apply_set(name=name, definition="{{ lookup('ansible.builtin.vars', 'text') }}")
+        | {"vars": {"text": f"{json.dumps(namespace)}\n---\n{config_map(name)}"}},
+        apply_set(name=name, definition=[namespace, config_map(name, "b")]),
+        {"kubescale.fleet.apply_set_ready": {"names": [name]}},
+        apply_set(name=name, state="absent"),
+        apply_set(name=name, state="absent"),
+    )
+    assert created["changed"]
+    assert created["objects"] == predicted["objects"]
+    assert created["objects"][1] == {
+        "apiVersion": "v1",
+        "kind": "ConfigMap",
+        "namespace": name,
+        "name": "settings",
+        "action": "created",
+    }
+    assert len(created["diff"]) == 2
+    assert (again["changed"], again["diff"]) == (False, [])
+    assert [entry["before_header"] for entry in changed["diff"]] == [f"ConfigMap {name}/settings (v1)"]
+    assert (ready["changed"], ready["members"]) == (False, 1)
+    assert {entry["action"] for entry in gone["objects"]} == {"deleted"}
+    assert (gone_again["changed"], gone_again["objects"]) == (False, [])
+
+
+def test_a_cluster_that_is_not_made_yet(run: Playbook, tmp_path: Path) -> None:
+    missing = str(tmp_path / "none")
+    applied, removed, ready, certificate = run(
+        apply_set(name="a", definition=config_map("a"), kubeconfig=missing),
+        apply_set(name="a", state="absent", kubeconfig=missing),
+        {"kubescale.fleet.apply_set_ready": {"kubeconfig": missing}},
+        {
+            "kubescale.fleet.serving_certificate": {
+                "kubeconfig": missing,
+                "name": "a",
+                "namespace": "a",
+                "dns_names": ["a"],
+            }
+        },
+        check=True,
+    )
+    assert applied["changed"]
+    assert "does not exist yet" in applied["msg"]
+    assert [result["changed"] for result in (removed, ready, certificate)] == [False, False, False]
+    assert (
+        "does not exist; has the cluster been made?"
+        in run(apply_set(name="a", state="absent", kubeconfig=missing))[0]["msg"]
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"definition": "{}"}, "missing required arguments: name"),
+        ({"name": "Not_good", "definition": "{}"}, "name is 'Not_good'; it must be lowercase"),
+        ({"name": "a", "definitions": "{}"}, "definitions"),
+        ({"name": "a", "state": "gone"}, "one of: present, absent, got: gone"),
+        ({"name": "a", "wait_timeout": 0}, "wait_timeout is 0; it must be 1 second or more"),
+        ({"name": "a"}, "holds no objects"),
+        ({"name": "a", "definition": "kind: A"}, "object 1 (A without name) has no apiVersion and no metadata.name"),
+    ],
+)
+def test_wrong_arguments(run: Playbook, arguments: dict[str, Any], words: str) -> None:
+    [result] = run(apply_set(**arguments))
+    assert result["failed"]
+    assert words in result["msg"]
+
+
+def test_what_the_server_warns_of_is_a_warning(run: Playbook, name: str) -> None:
+    labels = {"pod-security.kubernetes.io/warn": "restricted"}
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}
+    template = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "a", "image": "example.com/a"}]}}
+    spec = {"replicas": 0, "selector": {"matchLabels": {"a": "b"}}, "template": template}
+    metadata = {"name": "app", "namespace": name}
+    deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
+    [result] = run(apply_set(name=name, definition=[namespace, deployment], wait=False))
+    assert "would violate PodSecurity" in str(result["warnings"])
+
+
+def test_a_certificate_in_a_secret(run: Playbook, name: str, kubeconfig: Path) -> None:
+    folder = kubeconfig.parent
+    files = {"tls.crt": "kube-apiserver.crt", "tls.key": "kube-apiserver.key", "ca.crt": "ca.crt"}
+    data = {key: base64.b64encode((folder / path).read_bytes()).decode() for key, path in files.items()}
+    metadata = {"name": name, "namespace": "default"}
+    secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "data": data}
+    names = ["localhost", "127.0.0.1", "10.96.0.1"]
+    look = {"name": name, "namespace": "default", "dns_names": names, "renew_before": 0}
+    missing, _, valid, soon = run(
+        {"kubescale.fleet.serving_certificate": dict(look)},
+        apply_set(name=name, definition=secret),
+        {"kubescale.fleet.serving_certificate": dict(look)},
+        {"kubescale.fleet.serving_certificate": look | {"renew_before": 30}},
+    )
+    assert missing["reason"] == f"Secret default/{name}: it does not exist"
+    assert "PRIVATE KEY" not in str(valid)
+    assert "renewal is due 30 days before" in soon["reason"]
