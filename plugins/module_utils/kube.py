@@ -14,6 +14,7 @@ import json
 import ssl
 import tempfile
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from http.client import responses
@@ -348,6 +349,7 @@ class Api:
         if body is not None:
             headers["Content-Type"] = content_type
             data = json.dumps(body).encode()
+        started = time.monotonic()
         url = self.server + path + (f"?{urlencode(query)}" if query else "")
         try:
             return self._pool.request(
@@ -360,12 +362,12 @@ class Api:
                 preload_content=not stream,
             )
         except urllib3.exceptions.HTTPError as error:
-            raise ApiError(self._explain_transport(error, timeout), reason="Unreachable") from error
+            raise ApiError(self._explain_transport(error, time.monotonic() - started), reason="Unreachable") from error
 
-    def _explain_transport(self, error: Exception, timeout: float) -> str:
+    def _explain_transport(self, error: Exception, waited: float) -> str:
         cause = getattr(error, "reason", None) or error
         if isinstance(cause, urllib3.exceptions.ReadTimeoutError):
-            return f"{self.server} gave no answer within {timeout:g} s"
+            return f"{self.server} gave no answer within {waited:.1f} s"
         if isinstance(cause, urllib3.exceptions.NewConnectionError):  # a ConnectTimeoutError, too
             system = cause.__cause__
             return f"{self.server} cannot be reached: {getattr(system, 'strerror', None) or system or cause}"
