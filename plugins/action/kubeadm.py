@@ -21,6 +21,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.joining import (
     home_kubeconfig,
     is_home,
     missing_settings,
+    wait_ready,
     write_private,
 )
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (
@@ -94,7 +95,9 @@ class ActionModule(ActionBase):
 
     def _compare(self, kubeconfig: Path, wanted: dict[str, Any]) -> None:
         """Say which wanted settings the running cluster does not have; those that cannot be had are errors."""
-        stored = connect(kubeconfig).get("v1", "ConfigMap", "kubeadm-config", "kube-system")
+        api = connect(kubeconfig)
+        wait_ready(api)
+        stored = api.get("v1", "ConfigMap", "kubeadm-config", "kube-system")
         live = yaml.safe_load((stored or {}).get("data", {}).get("ClusterConfiguration", "{}"))
         different = missing_settings({k: v for k, v in wanted.items() if k not in ("apiVersion", "kind")}, live)
         texts = {path: f"{path} is {now!r}, wanted is {then!r}" for path, (now, then) in different.items()}

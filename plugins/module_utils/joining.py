@@ -91,6 +91,22 @@ def endpoint(kubeconfig: Mapping[str, Any]) -> str:
     return urlsplit(kubeconfig["clusters"][0]["cluster"]["server"]).netloc
 
 
+def wait_ready(api: Api, seconds: float = 60) -> None:
+    """Wait until the API server is ready, as it is not right after its machine has started.
+
+    Raises the last ApiError if it is not within ``seconds``. A refused connection is tried again by the client for a
+    while, so this asks about every second.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        try:
+            api.raw("/readyz")
+            return
+        except ApiError:
+            if time.monotonic() > deadline:
+                raise
+
+
 class JoinToken:
     """A bootstrap token that exists inside a ``with`` block, and for a quarter of an hour if that is never left."""
 
