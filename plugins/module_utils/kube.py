@@ -137,11 +137,6 @@ class Api:
                 self._resources = found
             return self._resources
 
-    def forget_resources(self) -> None:
-        """Ask the server again at the next use of `resources`: kinds were added or removed."""
-        with self._lock:
-            self._resources = None
-
     def add_resource(self, resource: Resource) -> None:
         """Make a kind known that the server has just begun to serve."""
         known = self.resources()

@@ -167,8 +167,9 @@ def main() -> None:
     }
     if module.check_mode:
         module.exit_json(**result)
-    sources = {item["source"]: installer.source(item) for item in files + images}
-    lacking = [name for name, path in sources.items() if path is None]
+    found = {item["source"]: installer.source(item) for item in files + images}
+    sources = {name: path for name, path in found.items() if path is not None}
+    lacking = [name for name in found if name not in sources]
     if lacking and module.params["transferred"]:
         module.fail_json(
             msg=f"Transferred, but of another size than in the cache: {', '.join(lacking)}. Is its disk full?"
@@ -181,8 +182,8 @@ def main() -> None:
     for item in images:
         # Unpacking waits until a pod needs the image: a machine seldom runs all of them. The local way of importing
         # writes to the content store itself, for a third of the work that streaming to the daemon takes.
-        command = ["ctr", "--namespace", "k8s.io", "images", "import", "--local", "--no-unpack", str(sources[item["source"]])]
-        module.run_command(command, check_rc=True)
+        command = ["ctr", "--namespace", "k8s.io", "images", "import", "--local", "--no-unpack"]
+        module.run_command([*command, str(sources[item["source"]])], check_rc=True)
     installed = {
         item["destination"]: {"sha256": item["sha256"], "look": look(Path(item["destination"]))}
         for item in module.params["files"]
