@@ -3,7 +3,8 @@
 """The same objects by kubescale.fleet.apply_set and by kubernetes.core.k8s, against one API server, as ratios.
 
 Seconds are those of a task among TASKS of its kind in one `ansible-playbook`, less what a playbook costs whose tasks do
-nothing, so that they hold all that a task costs a person: arguments, imports, processes. Run: python3 -m tests.benchmarks.apply_set (needs the binaries that tests/api needs).
+nothing, so that they hold all that a task costs a person: arguments, imports, processes.
+Run: python3 -m tests.benchmarks.apply_set (needs the binaries that tests/api needs).
 """
 
 from __future__ import annotations
