@@ -114,6 +114,15 @@ def test_waiting_tasks_have_the_tags_of_all_roles_of_their_play(file: str, play:
         assert sorted(task["tags"]) == sorted(entry["tags"][0] for entry in play["roles"])
 
 
+def test_site_waits_at_its_end_for_every_role_that_did_not_wait() -> None:
+    deferring = [play for _, play in plays() if "kubescale.fleet.apply_set" in play.get("module_defaults", {})]
+    (task,) = load(ROLES[0].parent.parent / "playbooks/ready.yml")[0]["tasks"]
+    assert sorted(task["tags"]) == sorted(entry["tags"][0] for play in deferring for entry in play["roles"])
+    assert all(
+        post["when"] == "not (site_waits_later | default(false))" for play in deferring for post in play["post_tasks"]
+    )
+
+
 def test_preflight_checks_variables_that_exist() -> None:
     known = {name for role in ROLES for name in options_of(role)}
     assert preflight.CHECKED - known == set()
