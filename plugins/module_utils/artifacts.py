@@ -29,13 +29,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+import zstandard
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 COLLECTION = Path(__file__).resolve().parents[2]
 # One moment for every file in every archive; any constant would do.
 EPOCH = 1735689600
-# Part of each digest: raise it when this file changes what it makes from the same sources.
+# Part of each digest: raise one when this file changes what it makes from the same sources.
 FORMAT = "1"
+IMAGE_FORMAT = "2"
 # A Go build keeps all cores busy only while it compiles; a second one fills the gap while the first one links.
 PARALLEL_BUILDS = 2
 
@@ -254,7 +256,7 @@ def write_layer(path: Path, content: Mapping[str, Path]) -> None:
 def write_image(archive: Path, reference: str, architecture: str, layers: list[Path], config: dict[str, Any]) -> str:
     """Write an OCI image archive and return the digest of its manifest.
 
-    Layers stay uncompressed: the archive is read on the same machine or network, and unpacking costs more than copying.
+    Layers are compressed lightly: a third of the bytes to write, read and check on each machine, at no cost to unpack.
     """
     blobs: dict[str, bytes | Path] = {}
 
@@ -263,14 +265,20 @@ def write_image(archive: Path, reference: str, architecture: str, layers: list[P
         blobs[sha256] = data
         return {"digest": f"sha256:{sha256}", "size": data.stat().st_size if isinstance(data, Path) else len(data)}
 
-    stored = [{"mediaType": "application/vnd.oci.image.layer.v1.tar", **add(layer)} for layer in layers]
+    compressed = []
+    for number, layer in enumerate(layers):
+        target = archive.with_suffix(f".layer{number}")
+        with layer.open("rb") as plain, target.open("wb") as stream:
+            zstandard.ZstdCompressor(level=3).copy_stream(plain, stream, size=layer.stat().st_size)
+        compressed.append(target)
+    stored = [{"mediaType": "application/vnd.oci.image.layer.v1.tar+zstd", **add(layer)} for layer in compressed]
     image_config = add(
         json.dumps(
             {
                 "architecture": architecture,
                 "os": "linux",
                 "config": config,
-                "rootfs": {"type": "layers", "diff_ids": [layer["digest"] for layer in stored]},
+                "rootfs": {"type": "layers", "diff_ids": [f"sha256:{file_digest(layer)}" for layer in layers]},
             },
             sort_keys=True,
         ).encode()
@@ -312,6 +320,8 @@ def write_image(archive: Path, reference: str, architecture: str, layers: list[P
                     stream.addfile(archive_member(name, data.stat().st_size), layer)
             else:
                 stream.addfile(archive_member(name, len(data)), io.BytesIO(data))
+    for layer in compressed:
+        layer.unlink()
     temporary.replace(archive)
     return manifest["digest"]
 
@@ -500,7 +510,7 @@ class Builder:
             }
 
         description = json.dumps(dict(recipe), sort_keys=True)
-        digest = digest_of(FORMAT, image.reference, description, *(digests[need] for need in needs))
+        digest = digest_of(IMAGE_FORMAT, image.reference, description, *(digests[need] for need in needs))
         return Step(f"image {image.reference}", image.archive, image.record, digest, make, tuple(needs))
 
     def missing_tools(self) -> list[str]:

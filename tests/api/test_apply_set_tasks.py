@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import subprocess
@@ -95,23 +94,15 @@ def test_results_of_a_life(run: Playbook, name: str) -> None:
 
 def test_a_cluster_that_is_not_made_yet(run: Playbook, tmp_path: Path) -> None:
     missing = str(tmp_path / "none")
-    applied, removed, ready, certificate = run(
+    applied, removed, ready = run(
         apply_set(name="a", definition=config_map("a"), kubeconfig=missing),
         apply_set(name="a", state="absent", kubeconfig=missing),
         {"kubescale.fleet.apply_set_ready": {"kubeconfig": missing}},
-        {
-            "kubescale.fleet.serving_certificate": {
-                "kubeconfig": missing,
-                "name": "a",
-                "namespace": "a",
-                "dns_names": ["a"],
-            }
-        },
         check=True,
     )
     assert applied["changed"]
     assert "does not exist yet" in applied["msg"]
-    assert [result["changed"] for result in (removed, ready, certificate)] == [False, False, False]
+    assert [result["changed"] for result in (removed, ready)] == [False, False]
     assert (
         "does not exist; has the cluster been made?"
         in run(apply_set(name="a", state="absent", kubeconfig=missing))[0]["msg"]
@@ -145,22 +136,3 @@ def test_what_the_server_warns_of_is_a_warning(run: Playbook, name: str) -> None
     deployment = {"apiVersion": "apps/v1", "kind": "Deployment", "metadata": metadata, "spec": spec}
     [result] = run(apply_set(name=name, definition=[namespace, deployment], wait=False))
     assert "would violate PodSecurity" in str(result["warnings"])
-
-
-def test_a_certificate_in_a_secret(run: Playbook, name: str, kubeconfig: Path) -> None:
-    folder = kubeconfig.parent
-    files = {"tls.crt": "kube-apiserver.crt", "tls.key": "kube-apiserver.key", "ca.crt": "ca.crt"}
-    data = {key: base64.b64encode((folder / path).read_bytes()).decode() for key, path in files.items()}
-    metadata = {"name": name, "namespace": "default"}
-    secret = {"apiVersion": "v1", "kind": "Secret", "type": "kubernetes.io/tls", "metadata": metadata, "data": data}
-    names = ["localhost", "127.0.0.1", "10.96.0.1"]
-    look = {"name": name, "namespace": "default", "dns_names": names, "renew_before": 0}
-    missing, _, valid, soon = run(
-        {"kubescale.fleet.serving_certificate": dict(look)},
-        apply_set(name=name, definition=secret),
-        {"kubescale.fleet.serving_certificate": dict(look)},
-        {"kubescale.fleet.serving_certificate": look | {"renew_before": 30}},
-    )
-    assert missing["reason"] == f"Secret default/{name}: it does not exist"
-    assert "PRIVATE KEY" not in str(valid)
-    assert "renewal is due 30 days before" in soon["reason"]

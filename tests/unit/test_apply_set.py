@@ -10,13 +10,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.action import apply_set, apply_set_ready, serving_certificate
+from ansible_collections.kubescale.fleet.plugins.action import apply_set, apply_set_ready
 from ansible_collections.kubescale.fleet.plugins.module_utils import applyset
 from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import Outcome, kinds_of_crds, set_id
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError
 from ansible_collections.kubescale.fleet.plugins.modules import apply_set as apply_set_documentation
 from ansible_collections.kubescale.fleet.plugins.modules import apply_set_ready as apply_set_ready_documentation
-from ansible_collections.kubescale.fleet.plugins.modules import serving_certificate as serving_certificate_documentation
 
 DEPLOYMENT: dict[str, Any] = {
     "apiVersion": "apps/v1",
@@ -95,7 +94,6 @@ def test_only_real_actions_count_as_change() -> None:
     [
         (apply_set, apply_set_documentation),
         (apply_set_ready, apply_set_ready_documentation),
-        (serving_certificate, serving_certificate_documentation),
     ],
 )
 def test_documentation_equals_arguments(plugin: Any, documentation: Any) -> None:

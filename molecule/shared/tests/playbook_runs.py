@@ -50,13 +50,13 @@ def run_playbook(playbook: str, *arguments: str) -> Run:
             **os.environ,
             "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
             "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
-            "ANSIBLE_CALLBACKS_ENABLED": "",
             "ANSIBLE_DISPLAY_OK_HOSTS": "true",
         },
         capture_output=True,
         text=True,
         check=False,
     )
-    start = done.stdout.find("{\n")
-    report = json.loads(done.stdout[start:]) if start >= 0 else {"stats": {}, "plays": []}
+    # The phases callback writes lines before and after the report.
+    start = f"\n{done.stdout}".find("\n{\n")
+    report = json.JSONDecoder().raw_decode(done.stdout, start)[0] if start >= 0 else {"stats": {}, "plays": []}
     return Run(done.returncode, report, done.stdout + done.stderr)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import json
 import stat
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.kubescale.fleet.plugins.module_utils import dashboards, kube, prometheus
 from cryptography import x509
+from playbook_runs import REPOSITORY
 
 CUSTOM_METRICS = ("custom.metrics.k8s.io/v1beta1", "custom.metrics.k8s.io/v1beta2")
 METRIC = "demo_app_button_clicks_per_second"
@@ -97,8 +99,9 @@ def test_no_container_skips_tls_verification(api: kube.Api) -> None:
 
 
 def test_every_query_of_every_dashboard_returns_series(api: kube.Api) -> None:
-    folder = Path(dashboards.__file__).resolve().parents[2] / "roles" / "grafana" / "files" / "dashboards"
-    queries = dashboards.queries(folder)
+    files = sorted((REPOSITORY / "roles" / "grafana" / "files" / "dashboards").glob("*.json"))
+    queries = [
+        query for file in files for query in dashboards.panel_queries(json.loads(file.read_text(encoding="utf-8")))
+    ]
     assert queries
-    empty = [query for query in queries if not prometheus.query(api, query.expression)]
-    assert empty == []
+    assert [query for query in queries if not prometheus.prometheus_query(api, query[2])] == []
