@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parents[3]
+REPOSITORY = Path(__file__).resolve().parents[2]
 INVENTORY = Path(os.environ.get("MOLECULE_SCENARIO_DIRECTORY", REPOSITORY / "molecule" / "default")) / "inventory"
 
 
