@@ -493,7 +493,7 @@ def main() -> int:
             result |= measure_chain(arguments.runs, arguments.only)
         if arguments.part != "chain" and not arguments.only:
             result["apply_set"] = measure_apply_set()
-    except BenchError as error:
+    except (BenchError, RuntimeError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
