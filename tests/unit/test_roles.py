@@ -116,7 +116,7 @@ def test_waiting_tasks_have_the_tags_of_all_roles_of_their_play(file: str, play:
 
 def test_site_waits_at_its_end_for_every_role_that_did_not_wait() -> None:
     deferring = [play for _, play in plays() if "kubescale.fleet.apply_set" in play.get("module_defaults", {})]
-    (task,) = load(ROLES[0].parent.parent / "playbooks/ready.yml")[0]["tasks"]
+    (task,) = load(ROLES[0].parent.parent / "playbooks/ready.yml")[-1]["tasks"]
     assert sorted(task["tags"]) == sorted(entry["tags"][0] for play in deferring for entry in play["roles"])
     assert all(
         post["when"] == "not (site_waits_later | default(false))" for play in deferring for post in play["post_tasks"]
