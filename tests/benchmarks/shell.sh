@@ -174,5 +174,14 @@ kubectl wait --for=condition=Established --filename "$work/crds.json" --timeout=
 apply "$work/resources.json"
 say "everything applied"
 wait_all "${joining[@]}" "$approving" "$later"
-kubectl wait --for=condition=Ready "node/$control_plane" "${workers[@]/#/node/}" --timeout=120s > /dev/null
+ready() { kubectl wait --timeout=300s "$@" > /dev/null; }
+ready --for=condition=Ready "node/$control_plane" "${workers[@]/#/node/}"
 say "all nodes ready"
+ready --for=condition=Available --all-namespaces --all deployment
+ready --for=condition=Available --namespace monitoring prometheus/k8s alertmanager/main
+for daemons in kube-system/kube-flannel-ds kube-system/kube-proxy node-exporter/node-exporter; do
+  kubectl rollout status --timeout=300s --namespace "${daemons%/*}" "daemonset/${daemons#*/}" > /dev/null
+done
+ready --for=condition=Available --all apiservice
+ready --for=condition=ScalingActive --namespace demo horizontalpodautoscaler/demo-app
+say "pipeline ready"
