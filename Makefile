@@ -47,7 +47,7 @@ demo-down: setup  ## remove the demo's machines; the cache stays
 lint: setup  ## ansible-lint (production), yamllint, ruff, mypy
 	@ruff check . && ruff format --check .
 	@yamllint --strict .
-	@mypy plugins files/dashboards
+	@mypy plugins files/dashboards tests/benchmarks
 	@ansible-lint --offline --strict
 
 unit: setup  ## tests without a cluster
@@ -69,9 +69,9 @@ molecule: setup  ## the whole chain on machines in containers, and runs that are
 
 test: lint unit browser api molecule  ## every test
 
-bench: setup  ## ratios to a hand-written shell script and to kubernetes.core, measured in one run
+bench: setup  ## ratios to a hand-written shell script and to kubernetes.core, measured in one run (RUNS=3: medians)
 	@ansible-playbook playbooks/artifacts.yml
-	@python3 tests/benchmarks/bench.py
+	@python3 tests/benchmarks/bench.py $(if $(RUNS),--runs $(RUNS))
 
 docs: setup  ## write the roles' README files and the dashboards again from their sources
 	@python3 docs/generate.py

@@ -479,7 +479,8 @@ def interrupt(_signal: int, _frame: object) -> None:
 def main() -> int:
     """Measure, print the table, write the JSON file, remove the machines."""
     arguments = options()
-    signal.signal(signal.SIGTERM, interrupt)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
     STATE.mkdir(parents=True, exist_ok=True)
     result: dict[str, Any] = {
         "started": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
