@@ -416,7 +416,7 @@ def measure_apply_set() -> dict[str, tuple[float, float]]:
 
 def table(result: dict[str, Any]) -> list[str]:
     """Lay out what was measured."""
-    lines = [f"{'':46}{'Ansible':>10}{'shell':>10}{'ratio':>9}  aim"]
+    lines = [f"{'':46}{'Ansible':>10}{'shell':>10}{'ratio':>9}  aim"] if "observations" in result else []
 
     def row(title: str, ours: float | None, theirs: float | None, aim: str = "") -> None:
         cells = [f"{value:.1f} s" if value is not None else "" for value in (ours, theirs)]
