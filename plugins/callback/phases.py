@@ -20,7 +20,9 @@ requirements:
   - "C(callbacks_enabled = kubescale.fleet.phases) in ansible.cfg"
 options:
   heartbeat:
-    description: Seconds without output after which a line says what is still running. V(0) switches that off.
+    description:
+      - Seconds without output after which a line says what is still running; the pauses grow to a minute.
+      - V(0) switches that off.
     type: int
     default: 8
     env:
@@ -62,6 +64,10 @@ if TYPE_CHECKING:
 
 NAMED_CLUSTERS = 4
 SHORTEST_SHOWN = 0.1
+
+
+# Seconds; somebody who looks at a screen that long without a new line wonders whether it hangs.
+LONGEST_SILENCE = 60
 
 
 @dataclass
@@ -249,11 +255,18 @@ class CallbackModule(CallbackBase):
         return f"[{clock(now - self._started)}]   still at '{task}' on {hosts} ({now - begun:.0f} s)"
 
     def _beat(self, stop: threading.Event, interval: int) -> None:
-        """Show what is still running whenever nothing was shown for ``interval`` seconds, until ``stop`` is set."""
+        """Show what is still running whenever nothing was shown for ``interval`` seconds, until ``stop`` is set.
+
+        The interval doubles up to a minute while it is the same task: an hour of building is not 450 lines.
+        """
+        running, pause = set(self._running), interval
         while not stop.wait(1):
             now = self._now()
-            if now - self._shown >= interval and (line := self.still(now)):
+            if set(self._running) != running:
+                running, pause = set(self._running), interval
+            if now - self._shown >= pause and (line := self.still(now)):
                 self._show(line)
+                pause = min(2 * pause, max(interval, LONGEST_SILENCE))
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
         """Show the seconds per phase and write the file."""
