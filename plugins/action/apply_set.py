@@ -40,6 +40,9 @@ ARGUMENTS: dict[str, Any] = {
     "wait_timeout": {"type": "int", "default": 300},
 }
 
+# Fact in which a run remembers, for each cluster, what there is to wait for.
+APPLIED_SETS = "kubescale_applied_sets"
+
 
 class ActionModule(ActionBase):
     """Apply, prune or remove one set of objects."""
@@ -89,12 +92,19 @@ class ActionModule(ActionBase):
             result |= {"failed": True, "msg": f"set {args['name']}: {error}"}
         outcome = applied.outcome
         result |= {"changed": outcome.changed, "objects": outcome.objects}
+        others = [name for name in applied_sets(task_vars) or [] if name != args["name"]]
+        result["ansible_facts"] = {APPLIED_SETS: others if args["state"] == "absent" else [*others, args["name"]]}
         result["seconds"] = round(time.monotonic() - started, 2)
         if self._task.diff:
             result["diff"] = outcome.diff
         if warnings := [*outcome.warnings, *dict.fromkeys(api.warnings)]:
             result["warnings"] = [f"set {args['name']}: {warning}" for warning in warnings]
         return result
+
+
+def applied_sets(task_vars: Mapping[str, Any] | None) -> list[str] | None:
+    """Names of the sets that this run applied to the host's cluster; None if no set was applied or removed."""
+    return ((task_vars or {}).get("ansible_facts") or {}).get(APPLIED_SETS)
 
 
 def missing_cluster(kubeconfig: str, state: str) -> dict[str, Any]:

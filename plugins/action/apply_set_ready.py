@@ -11,6 +11,7 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
+from ansible_collections.kubescale.fleet.plugins.action.apply_set import applied_sets
 from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySetError, wait_for_sets
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
 from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import NotReadyError
@@ -45,13 +46,15 @@ class ActionModule(ActionBase):
             exists = Path(args["kubeconfig"]).expanduser().exists()
             return result | {"msg": "check mode: not waited" if exists else "check mode: the cluster is not made yet"}
         host = (task_vars or {}).get("inventory_hostname", "")
+        # What this run did not touch may have reasons of its own for not being ready.
+        names = args["names"] if args["names"] is not None else applied_sets(task_vars)
 
         def say(text: str) -> None:
             display.display(f"[{host}] {text}")
 
         try:
             api = connect(args["kubeconfig"], args["context"])
-            result["members"] = wait_for_sets(api, args["names"], args["parent_namespace"], args["wait_timeout"], say)
+            result["members"] = wait_for_sets(api, names, args["parent_namespace"], args["wait_timeout"], say)
         except (KubeconfigError, ApiError, ApplySetError, NotReadyError) as error:
             result |= {"failed": True, "msg": str(error)}
         return result | {"seconds": round(time.monotonic() - started, 2)}

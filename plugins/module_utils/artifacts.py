@@ -268,8 +268,8 @@ def write_image(archive: Path, reference: str, architecture: str, layers: list[P
     compressed = []
     for number, layer in enumerate(layers):
         target = archive.with_suffix(f".layer{number}")
-        with layer.open("rb") as plain, target.open("wb") as stream:
-            zstandard.ZstdCompressor(level=3).copy_stream(plain, stream, size=layer.stat().st_size)
+        with layer.open("rb") as plain, target.open("wb") as packed:
+            zstandard.ZstdCompressor(level=3).copy_stream(plain, packed, size=layer.stat().st_size)
         compressed.append(target)
     stored = [{"mediaType": "application/vnd.oci.image.layer.v1.tar+zstd", **add(layer)} for layer in compressed]
     image_config = add(
@@ -316,12 +316,12 @@ def write_image(archive: Path, reference: str, architecture: str, layers: list[P
         for sha256, data in sorted(blobs.items()):
             name = f"blobs/sha256/{sha256}"
             if isinstance(data, Path):
-                with data.open("rb") as layer:
-                    stream.addfile(archive_member(name, data.stat().st_size), layer)
+                with data.open("rb") as content:
+                    stream.addfile(archive_member(name, data.stat().st_size), content)
             else:
                 stream.addfile(archive_member(name, len(data)), io.BytesIO(data))
-    for layer in compressed:
-        layer.unlink()
+    for target in compressed:
+        target.unlink()
     temporary.replace(archive)
     return manifest["digest"]
 

@@ -29,7 +29,8 @@ options:
     type: str
   names:
     description:
-      - Names of the sets; all sets that M(kubescale.fleet.apply_set) made in O(parent_namespace) by default.
+      - Names of the sets. By default those that M(kubescale.fleet.apply_set) applied to the cluster in this run; if it
+        ran for none, all sets in O(parent_namespace).
     type: list
     elements: str
   parent_namespace:

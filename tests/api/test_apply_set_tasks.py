@@ -92,6 +92,27 @@ def test_results_of_a_life(run: Playbook, name: str) -> None:
     assert (gone_again["changed"], gone_again["objects"]) == (False, [])
 
 
+def test_only_what_the_run_applied_is_waited_for(run: Playbook, name: str) -> None:
+    metadata = {"name": "never", "namespace": "default"}
+    claim = {
+        "accessModes": ["ReadWriteOnce"],
+        "resources": {"requests": {"storage": "1Gi"}},
+        "storageClassName": "none",
+    }
+    pending = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": claim}
+    run(apply_set(name=f"{name}-other", definition=[pending], wait=False))
+    _, removed_too, ready = run(
+        apply_set(name=name, definition=config_map("default"), wait=False),
+        apply_set(name=f"{name}-gone", state="absent"),
+        {"kubescale.fleet.apply_set_ready": {"wait_timeout": 5}},
+    )
+    assert not removed_too["changed"]
+    assert not ready.get("failed")
+    [impatient] = run({"kubescale.fleet.apply_set_ready": {"wait_timeout": 1}})
+    assert "PersistentVolumeClaim default/never" in impatient["msg"]
+    run(apply_set(name=f"{name}-other", state="absent"), apply_set(name=name, state="absent"))
+
+
 def test_a_cluster_that_is_not_made_yet(run: Playbook, tmp_path: Path) -> None:
     missing = str(tmp_path / "none")
     applied, removed, ready = run(
