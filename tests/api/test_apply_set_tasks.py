@@ -93,13 +93,14 @@ def test_results_of_a_life(run: Playbook, name: str) -> None:
 
 
 def test_only_what_the_run_applied_is_waited_for(run: Playbook, name: str) -> None:
+    # Nothing schedules pods here.
     metadata = {"name": "never", "namespace": "default"}
-    claim = {
-        "accessModes": ["ReadWriteOnce"],
-        "resources": {"requests": {"storage": "1Gi"}},
-        "storageClassName": "none",
+    pending = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": metadata,
+        "spec": {"containers": [{"name": "a", "image": "a"}]},
     }
-    pending = {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": claim}
     run(apply_set(name=f"{name}-other", definition=[pending], wait=False))
     _, removed_too, ready = run(
         apply_set(name=name, definition=config_map("default"), wait=False),
@@ -109,7 +110,7 @@ def test_only_what_the_run_applied_is_waited_for(run: Playbook, name: str) -> No
     assert not removed_too["changed"]
     assert not ready.get("failed")
     [impatient] = run({"kubescale.fleet.apply_set_ready": {"wait_timeout": 1}})
-    assert "PersistentVolumeClaim default/never" in impatient["msg"]
+    assert "Pod default/never" in impatient["msg"]
     run(apply_set(name=f"{name}-other", state="absent"), apply_set(name=name, state="absent"))
 
 
