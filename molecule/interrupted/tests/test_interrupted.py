@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import subprocess
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from ansible_collections.kubescale.fleet.plugins.module_utils import kube
@@ -43,16 +42,18 @@ PLACES = {
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_killed(place: str) -> None:
-    run = subprocess.Popen(COMMAND, cwd=REPOSITORY, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+def test_killed(place: str, tmp_path: Path) -> None:
+    said = tmp_path / "output"
+    with said.open("w", encoding="utf-8") as output:
+        run = subprocess.Popen(COMMAND, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + LONGEST
     while not PLACES[place]():
-        assert run.poll() is None, f"the run ended before {place}:\n{run.stdout.read() if run.stdout else ''}"
+        assert run.poll() is None, f"the run ended before {place}:\n{said.read_text(encoding='utf-8')}"
         assert time.monotonic() < deadline, f"the run never came to {place}"
     # Its workers have sessions of their own and would finish their task in peace.
     subprocess.run(["pkill", "--signal", "KILL", "--parent", str(run.pid)], check=False)
-    os.kill(run.pid, signal.SIGKILL)
-    run.communicate()
+    run.kill()
+    run.wait()
 
 
 def test_the_next_run_completes_and_the_one_after_has_nothing_to_do() -> None:
