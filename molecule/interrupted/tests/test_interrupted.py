@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 import time
 from collections.abc import Callable
@@ -48,7 +49,9 @@ def test_killed(place: str, tmp_path: Path) -> None:
         run = subprocess.Popen(COMMAND, cwd=REPOSITORY, stdout=output, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + LONGEST
     while not PLACES[place]():
-        assert run.poll() is None, f"the run ended before {place}:\n{said.read_text(encoding='utf-8')}"
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            run.wait(timeout=0.2)
+            pytest.fail(f"the run ended before {place}:\n{said.read_text(encoding='utf-8')}")
         assert time.monotonic() < deadline, f"the run never came to {place}"
     # Its workers have sessions of their own and would finish their task in peace.
     subprocess.run(["pkill", "--signal", "KILL", "--parent", str(run.pid)], check=False)
