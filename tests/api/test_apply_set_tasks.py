@@ -109,7 +109,7 @@ def test_only_what_the_run_applied_is_waited_for(run: Playbook, name: str) -> No
     )
     assert not removed_too["changed"]
     assert not ready.get("failed")
-    [impatient] = run({"kubescale.fleet.apply_set_ready": {"wait_timeout": 1}})
+    [impatient] = run({"kubescale.fleet.apply_set_ready": {"names": [f"{name}-other"], "wait_timeout": 1}})
     assert "Pod default/never" in impatient["msg"]
     run(apply_set(name=f"{name}-other", state="absent"), apply_set(name=name, state="absent"))
 
