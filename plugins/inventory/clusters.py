@@ -79,20 +79,11 @@ from ansible.errors import AnsibleParserError
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin
+from ansible_collections.kubescale.fleet.plugins.module_utils.clusters import CLUSTER_VARIABLES
 
 FILE_NAMES = ("clusters.yml", "clusters.yaml")
 TOP_KEYS = ("plugin", "clusters")
 CLUSTER_KEYS = ("environment", "ring", "control_plane", "workers", "kubeconfig")
-DERIVED = (
-    "cluster_name",
-    "cluster_environment",
-    "cluster_ring",
-    "cluster_state_dir",
-    "cluster_kubeconfig",
-    "cluster_control_plane",
-    "cluster_workers",
-    "cluster_existing",
-)
 RESERVED = ("all", "ungrouped", "localhost", "nodes", "workers", "clusters")
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
 LABEL_RULE = "lower case letters, digits and '-', beginning and ending with a letter or digit, 63 characters at most"
@@ -181,7 +172,7 @@ def read_machines(value: object, key: str, problems: Problems) -> dict[str, dict
             for variable in machines[name]:
                 if not isinstance(variable, str) or not variable.isidentifier():
                     problems.add(f"{key}.{name}", f"{variable!r} is not a variable name (letters, digits and '_')")
-                elif variable in DERIVED:
+                elif variable in CLUSTER_VARIABLES:
                     problems.add(
                         f"{key}.{name}.{variable}", "comes from clusters.yml itself and cannot be set for a machine"
                     )

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.kubescale.fleet.plugins.module_utils.clusters import CLUSTER_VARIABLES
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (
     KubeconfigError,
     check_kubeconfig,
@@ -28,17 +29,6 @@ LEAST_SCRAPES = 4
 LIKENESS = 0.9
 LIKENESS_WITHIN_ROLE = 0.75
 QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?([eE][0-9]+|[A-Za-z]*)")
-# Variables that a cluster's hosts need; clusters.yml gives them, an inventory written by hand must.
-CLUSTER_VARIABLES = (
-    "cluster_name",
-    "cluster_environment",
-    "cluster_ring",
-    "cluster_state_dir",
-    "cluster_kubeconfig",
-    "cluster_control_plane",
-    "cluster_workers",
-    "cluster_existing",
-)
 # Variables of machines that start with a role's prefix and are no options of that role.
 MACHINE_VARIABLES = ("sandbox_address",)
 
