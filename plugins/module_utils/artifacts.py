@@ -37,6 +37,7 @@ COLLECTION = Path(__file__).resolve().parents[2]
 EPOCH = 1735689600
 # Part of each digest: raise one when this file changes what it makes from the same sources.
 FORMAT = "1"
+LAYER_FORMAT = "2"
 IMAGE_FORMAT = "2"
 # A Go build keeps all cores busy only while it compiles; a second one fills the gap while the first one links.
 PARALLEL_BUILDS = 2
@@ -476,7 +477,7 @@ class Builder:
             temporary.replace(layer)
             return {"size": layer.stat().st_size, "sha256": file_digest(layer)}
 
-        digest = digest_of(FORMAT, suite, self.cache.architecture, *packages)
+        digest = digest_of(LAYER_FORMAT, suite, self.cache.architecture, *packages)
         return Step(f"layer {name}", layer, layer.with_suffix(".json"), digest, make)
 
     def image_step(self, image: Image, digests: Mapping[str, str]) -> Step:
@@ -518,12 +519,17 @@ class Builder:
         return [tool for tool in ("go", "gcc", "npm", "mmdebstrap") if shutil.which(tool) is None]
 
 
-def make_root_filesystem(target: Path, suite: str, packages: list[str], variant: str) -> None:
-    """Write a Debian root file system (a tar) with ``packages``; the same packages give the same bytes."""
+def make_root_filesystem(target: Path, suite: str, packages: list[str], variant: str, *options: str) -> None:
+    """Write a Debian root file system (a tar) with ``packages``; the same packages give the same bytes.
+
+    ``options`` are further ones of mmdebstrap. Raises ArtifactError with what it said.
+    """
     # mmdebstrap names the apt lines itself; documentation and translations are a third of a small system.
     slim = [f"--dpkgopt=path-exclude=/usr/share/{folder}/*" for folder in ("doc", "man", "info", "locale", "lintian")]
-    command = ["mmdebstrap", f"--variant={variant}", "--quiet", f"--include={','.join(packages)}", *slim]
-    run([*command, suite, str(target)], target.parent, SOURCE_DATE_EPOCH=str(EPOCH))
+    # Who passes a package on has to pass its licence on.
+    slim += ["--dpkgopt=path-include=/usr/share/doc/*/copyright"]
+    command = ["mmdebstrap", "--format=tar", f"--variant={variant}", "--quiet", f"--include={','.join(packages)}"]
+    run([*command, *slim, *options, suite, str(target)], target.parent, SOURCE_DATE_EPOCH=str(EPOCH))
 
 
 def execute(steps: list[Step], report: Callable[[str, str, float, int], None]) -> list[str]:
