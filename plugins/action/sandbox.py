@@ -10,7 +10,13 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import cache_directory
-from ansible_collections.kubescale.fleet.plugins.module_utils.sandbox import Machine, Sandbox, SandboxError, check_host
+from ansible_collections.kubescale.fleet.plugins.module_utils.sandbox import (
+    SUITES,
+    Machine,
+    Sandbox,
+    SandboxError,
+    check_host,
+)
 
 
 class ActionModule(ActionBase):
@@ -27,6 +33,9 @@ class ActionModule(ActionBase):
                 "cluster": {"type": "str", "required": True},
                 "machines": {"type": "list", "elements": "str", "required": True},
                 "ports": {"type": "list", "elements": "int", "default": []},
+                "suite": {"type": "str", "choices": list(SUITES), "default": "bookworm"},
+                "internal": {"type": "bool", "default": False},
+                "mounts_cache": {"type": "bool", "default": True},
                 "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
             }
         )
@@ -35,7 +44,8 @@ class ActionModule(ActionBase):
             check_host()
             cache = cache_directory()
             cache.mkdir(parents=True, exist_ok=True)
-            sandbox = Sandbox(arguments["cluster"], cache, say=Display().display)
+            settings = {name: arguments[name] for name in ("suite", "internal", "mounts_cache")}
+            sandbox = Sandbox(arguments["cluster"], cache, **settings, say=Display().display)
             if arguments["state"] == "absent":
                 done = sandbox.absent(names, check)
             else:

@@ -24,11 +24,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import ArtifactError, make_root_filesystem
+
 CLUSTER_LABEL = "kubescale.fleet/cluster"
 SETTINGS_LABEL = "kubescale.fleet/settings"
-SUITE = "bookworm"
-# One moment for all files of the root file system, so that the same packages give the same bytes.
-EPOCH = "1735689600"
+# Debian releases that machines can be made of, and what each one's systemd must be told where cgroups are not unified.
+SUITES: dict[str, list[str]] = {
+    "bookworm": [],
+    "trixie": ["SYSTEMD_PROC_CMDLINE=SYSTEMD_CGROUP_ENABLE_LEGACY_FORCE=1 systemd.unified_cgroup_hierarchy=0"],
+}
 # What a fresh server has and kubeadm's machines need; a machine is never asked to download packages in the sandbox.
 PACKAGES = [
     *("ca-certificates", "conntrack", "dbus", "ebtables", "ethtool", "iproute2", "iptables", "kmod", "libseccomp2"),
@@ -107,19 +111,33 @@ def podman(*arguments: str, timeout: float | None = None) -> str:
 class Sandbox:
     """The machines of one cluster.
 
-    ``run`` runs podman with the given arguments and returns its output; ``say`` shows a line to the person.
+    Args:
+        cluster: Its name, also that of its network.
+        cache: The controller's cache, for the root file system.
+        suite: A Debian release of SUITES.
+        internal: Whether the machines' network leads nowhere else.
+        mounts_cache: Whether machines see the cache; without it, everything comes to them as to any other machine.
+        run: Runs podman with the given arguments and returns its output.
+        say: Shows a line to the person.
+        unified_cgroups: Whether this host has cgroup v2 only; found out if None.
     """
 
     def __init__(
         self,
         cluster: str,
         cache: Path,
+        suite: str = "bookworm",
+        internal: bool = False,
+        mounts_cache: bool = True,
         run: Callable[..., str] = podman,
         say: Callable[[str], None] = print,
         unified_cgroups: bool | None = None,
     ) -> None:
         self.cluster = cluster
         self.cache = cache
+        self.suite = suite
+        self.internal = internal
+        self.mounts_cache = mounts_cache
         self.run = run
         self.say = say
         if unified_cgroups is None:
@@ -152,40 +170,40 @@ class Sandbox:
     # -- the image -------------------------------------------------------------------------------------------------
 
     @property
+    def archive(self) -> Path:
+        """Where the cache keeps the root file system; the name changes with what it is made from."""
+        recipe = json.dumps([self.suite, PACKAGES, SETUP])
+        return self.cache / "rootfs" / f"{self.suite}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}.tar"
+
+    @property
     def image(self) -> str:
-        """The image's name; its tag changes with what the image is made from."""
-        recipe = json.dumps([SUITE, EPOCH, PACKAGES, SETUP])
-        return f"localhost/kubescale/machine:{SUITE}-{hashlib.sha256(recipe.encode()).hexdigest()[:12]}"
+        """The image's name."""
+        return f"localhost/kubescale/machine:{self.archive.stem}"
 
     def has_image(self) -> bool:
-        """Tell whether the image of exactly this recipe is there."""
+        """Tell whether the image of exactly this root file system is there."""
         return bool(json.loads(self.run("images", "--filter", f"reference={self.image}", "--format", "json")))
 
     def make_image(self) -> None:
-        """Make the root file system unless the cache has it, and import it. One run at a time."""
-        folder = self.cache / "rootfs"
-        folder.mkdir(parents=True, exist_ok=True)
-        archive = folder / f"{self.image.rpartition(':')[2]}.tar"
-        with (folder / ".lock").open("w", encoding="utf-8") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            if self.has_image():
-                return
-            if not archive.exists():
-                self.say(f"  sandbox: making the machines' root file system from Debian {SUITE} packages (about 40 s)")
-                self._bootstrap(archive)
-            changes = ('CMD ["/sbin/init"]', "STOPSIGNAL SIGRTMIN+3", "ENV container=podman")
-            options = [part for change in changes for part in ("--change", change)]
-            self.run("import", *options, str(archive), self.image)
+        """Import the root file system."""
+        changes = ('CMD ["/sbin/init"]', "STOPSIGNAL SIGRTMIN+3", "ENV container=podman")
+        options = [part for change in changes for part in ("--change", change)]
+        self.run("import", *options, str(self.root_filesystem()), self.image)
 
-    def _bootstrap(self, archive: Path) -> None:
-        temporary = archive.with_name(f"{archive.name}.new")
-        command = ["mmdebstrap", "--format=tar", "--variant=minbase", f"--include={','.join(PACKAGES)}"]
-        command += [f"--customize-hook={SETUP}", SUITE, str(temporary)]
-        environment = {**os.environ, "SOURCE_DATE_EPOCH": EPOCH}
-        done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
-        if done.returncode:
-            raise SandboxError("mmdebstrap failed:\n" + "\n".join(done.stderr.strip().splitlines()[-15:]))
-        temporary.replace(archive)
+    def root_filesystem(self) -> Path:
+        """Return the root file system's archive; makes it, one run at a time, if the cache has none."""
+        self.archive.parent.mkdir(parents=True, exist_ok=True)
+        with (self.archive.parent / ".lock").open("w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not self.archive.exists():
+                self.say(f"  sandbox: making the machines' root file system of Debian {self.suite} (about 40 s)")
+                temporary = self.archive.with_name(f"{self.archive.name}.new")
+                try:
+                    make_root_filesystem(temporary, self.suite, PACKAGES, "minbase", f"--customize-hook={SETUP}")
+                except ArtifactError as error:
+                    raise SandboxError(str(error)) from error
+                temporary.replace(self.archive)
+        return self.archive
 
     # -- making ----------------------------------------------------------------------------------------------------
 
@@ -196,7 +214,8 @@ class Sandbox:
         # podman's own defaults may be more than this host lets anybody have.
         options += ["--ulimit", f"nofile={files}:{files}", "--ulimit", f"nproc={processes}:{processes}"]
         options += ["--tmpfs", "/tmp", "--tmpfs", "/run", "--volume", f"{machine.name}:/var:exec,suid,dev"]  # noqa: S108
-        options += ["--volume", f"{self.cache}:{CACHE_IN_MACHINE}:ro"]
+        if self.mounts_cache:
+            options += ["--volume", f"{self.cache}:{CACHE_IN_MACHINE}:ro"]
         options += ["--network", self.cluster, "--ip", machine.address]
         # Else pods inherit podman's search domain, whose resolver does not answer over TCP.
         options += ["--dns-search", "."]
@@ -211,7 +230,7 @@ class Sandbox:
         if not self.unified_cgroups:
             # crun refuses a hybrid hierarchy, and podman's systemd mode would bind the host's one into every machine.
             first = ["--runtime", "runc"]
-            options += ["--systemd=false"]
+            options += ["--systemd=false", *(f"--env={variable}" for variable in SUITES[self.suite])]
         return [*first, "run", *options, self.image]
 
     def settings(self, machine: Machine) -> str:
@@ -225,6 +244,12 @@ class Sandbox:
         that is not ours, or if a machine was made with other settings.
         """
         subnet = str(subnet_of(machines))
+        published = [port for machine in machines for port in machine.ports]
+        if self.internal and published:
+            raise SandboxError(
+                f"sandbox_ports is {published}, but nothing can be published from a network that sandbox_internal "
+                "closes: drop one of the two."
+            )
         containers, networks, volumes, has_image = self.containers(), self.networks(), self.volumes(), self.has_image()
         self._refuse_foreign(machines, containers, networks, subnet)
         complete = {name for name, item in containers.items() if item["State"] in COMPLETE}
@@ -252,7 +277,8 @@ class Sandbox:
             self.make_image()
         if self.cluster not in networks:
             label = f"{CLUSTER_LABEL}={self.cluster}"
-            self.run("network", "create", "--subnet", subnet, "--label", label, self.cluster)
+            kind = ["--internal"] if self.internal else []
+            self.run("network", "create", *kind, "--subnet", subnet, "--label", label, self.cluster)
         # podman gives out addresses under one lock anyway; in parallel only their start and boot overlap.
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda machine: self._create(machine, machine.name in volumes), missing))
@@ -291,6 +317,11 @@ class Sandbox:
             raise SandboxError(
                 f"A podman network {self.cluster} exists that is not the one of cluster {self.cluster}. Remove it "
                 f"(podman network rm {self.cluster}) or rename the cluster in clusters.yml."
+            )
+        if network.get("internal", False) != self.internal:
+            raise SandboxError(
+                f"Network {self.cluster} was made with sandbox_internal = {not self.internal}: "
+                "remove the machines (sandbox_state=absent), then make them again."
             )
         subnets = [item["subnet"] for item in network.get("subnets", [])]
         if subnets != [subnet]:

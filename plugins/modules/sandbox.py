@@ -36,6 +36,19 @@ options:
     type: list
     elements: int
     default: []
+  suite:
+    description: Debian release of the machines.
+    type: str
+    choices: [bookworm, trixie]
+    default: bookworm
+  internal:
+    description: Whether the machines reach each other and the controller only. Ports cannot be published then.
+    type: bool
+    default: false
+  mounts_cache:
+    description: Whether machines read binaries and images from the cache directly. Without it these are transferred.
+    type: bool
+    default: true
   state:
     description: Whether the machines shall exist.
     type: str

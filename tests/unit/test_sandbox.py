@@ -167,3 +167,27 @@ def test_unified_cgroups_need_no_special_runtime(tmp_path):
     box = Sandbox("t", tmp_path, run=Podman(), unified_cgroups=True)
     assert box.command(CP)[0] == "run"
     assert "--systemd=false" not in box.command(CP)
+
+
+def test_an_internal_network_leads_nowhere_and_publishes_nothing(tmp_path):
+    podman = Podman()
+    make(podman, tmp_path, internal=True).present([W])
+    (network,) = [call for call in podman.done if call[:2] == ["network", "create"]]
+    assert "--internal" in network
+    with pytest.raises(SandboxError, match="sandbox_ports is \\[30080\\]"):
+        make(podman, tmp_path, internal=True).present([CP])
+
+
+def test_a_network_of_the_other_kind_is_an_error(tmp_path):
+    with pytest.raises(SandboxError, match="sandbox_internal = False"):
+        make(Podman(networks=[NETWORK]), tmp_path, internal=True).present([W])
+
+
+def test_machines_see_the_cache_only_where_they_may(tmp_path):
+    assert f"{tmp_path}:{module.CACHE_IN_MACHINE}:ro" in make(Podman(), tmp_path).command(W)
+    assert module.CACHE_IN_MACHINE not in " ".join(make(Podman(), tmp_path, mounts_cache=False).command(W))
+
+
+def test_each_debian_release_has_its_own_image(tmp_path):
+    boxes = [make(Podman(), tmp_path, suite=suite) for suite in module.SUITES]
+    assert len({box.image for box in boxes}) == len({box.archive for box in boxes}) == len(module.SUITES)

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import stat
-from pathlib import Path
 from typing import Any
 
 from ansible_collections.kubescale.fleet.plugins.module_utils import dashboards, kube, prometheus
@@ -18,16 +16,6 @@ METRIC = "demo_app_button_clicks_per_second"
 
 def condition(item: dict[str, Any], kind: str) -> str | None:
     return next((entry["status"] for entry in item["status"].get("conditions", []) if entry["type"] == kind), None)
-
-
-def test_the_kubeconfig_is_for_its_owner_only(cluster: dict[str, Any]) -> None:
-    assert stat.S_IMODE(Path(cluster["cluster_kubeconfig"]).stat().st_mode) == 0o600
-
-
-def test_every_machine_is_a_ready_node(api: kube.Api, cluster: dict[str, Any]) -> None:
-    nodes = {item["metadata"]["name"]: item for item in api.list("v1", "Node").items}
-    assert set(nodes) == {*cluster["cluster_control_plane"], *cluster["cluster_workers"]}
-    assert {condition(item, "Ready") for item in nodes.values()} == {"True"}
 
 
 def test_every_workload_is_complete(api: kube.Api) -> None:

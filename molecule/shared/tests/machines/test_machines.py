@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import stat
+from pathlib import Path
 from typing import Any
 
-from ansible_collections.kubescale.fleet.plugins.module_utils import artifacts
+from ansible_collections.kubescale.fleet.plugins.module_utils import artifacts, kube
 from testinfra.host import Host
 
 PINS = artifacts.load_pins()["components"]
+
+
+def test_machines_are_of_the_debian_release_that_was_asked_for(
+    machines: dict[str, Host], cluster: dict[str, Any]
+) -> None:
+    for host in machines.values():
+        assert host.system_info.codename == cluster.get("sandbox_suite", "bookworm")
 
 
 def test_containerd_and_kubelet_run_and_start_at_boot(machines: dict[str, Host]) -> None:
@@ -42,3 +51,15 @@ def test_the_cluster_ca_key_is_on_the_control_plane_only(machines: dict[str, Hos
 def test_forwarding_is_on(machines: dict[str, Host]) -> None:
     for host in machines.values():
         assert host.sysctl("net.ipv4.ip_forward") == 1
+
+
+def test_the_kubeconfig_is_for_its_owner_only(cluster: dict[str, Any]) -> None:
+    assert stat.S_IMODE(Path(cluster["cluster_kubeconfig"]).stat().st_mode) == 0o600
+
+
+def test_every_machine_is_a_ready_node(api: kube.Api, cluster: dict[str, Any]) -> None:
+    nodes = {item["metadata"]["name"]: item for item in api.list("v1", "Node").items}
+    assert set(nodes) == {*cluster["cluster_control_plane"], *cluster["cluster_workers"]}
+    assert {
+        entry["status"] for item in nodes.values() for entry in item["status"]["conditions"] if entry["type"] == "Ready"
+    } == {"True"}
