@@ -7,7 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 # What the demo, the builds and the tests take from Debian.
-PACKAGES := aardvark-dns ca-certificates chromium chromium-driver gcc libc6-dev libseccomp-dev mmdebstrap netavark \
+PACKAGES := aardvark-dns ca-certificates chromium chromium-driver gcc iptables libc6-dev libseccomp-dev mmdebstrap netavark \
             pkg-config podman python3-venv runc
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg

@@ -53,7 +53,8 @@ MOST_FILES, MOST_PROCESSES = 1048576, 32768
 BOOT_SECONDS = 60
 # States of podman containers that have been started at least once.
 COMPLETE = ("running", "exited", "paused", "stopped")
-TOOLS = {"podman": "podman", "runc": "runc", "mmdebstrap": "mmdebstrap"}
+# Command → Debian package. iptables is what podman makes networks with.
+TOOLS = {"podman": "podman", "runc": "runc", "mmdebstrap": "mmdebstrap", "iptables": "iptables"}
 
 
 class SandboxError(Exception):
