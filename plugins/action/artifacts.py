@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -15,9 +16,11 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
     Cache,
     cache_directory,
     execute,
-    load_pins,
     machine_architecture,
+    missing_tools,
+    versioned_pins,
 )
+from ansible_collections.kubescale.fleet.plugins.module_utils.sources import SOURCES, Request
 
 MEBIBYTE = 1024 * 1024
 
@@ -28,29 +31,43 @@ class ActionModule(ActionBase):
     TRANSFERS_FILES = False
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Build what is missing; one line of progress when a part starts and one when it is done."""
+        """Get what is missing; one line of progress when a part starts and one when it is done."""
         super().run(tmp, task_vars)
-        self.validate_argument_spec({})
+        _result, arguments = self.validate_argument_spec(
+            {
+                "source": {"type": "str", "choices": list(SOURCES), "default": "auto"},
+                "mirrors": {"type": "dict", "default": {}},
+                "bundle": {"type": "path"},
+                "versions": {"type": "dict", "default": {}},
+            }
+        )
         display = Display()
         try:
-            cache = Cache(cache_directory(), load_pins(), machine_architecture())
-            builder = Builder(cache)
-            missing = [step.name for step in builder.steps() if not step.is_made()]
+            cache = Cache(cache_directory(), versioned_pins(arguments["versions"]), machine_architecture())
+            archive = Path(arguments["bundle"]).absolute() if arguments["bundle"] else None
+            request = Request(Builder(cache), arguments["mirrors"], archive)
+            plan = SOURCES[arguments["source"]](request)
+            missing = [step for step in plan.steps if not step.is_made()]
+            names = [step.name for step in missing]
+            if plan.why:
+                display.display(f"  artifacts: {arguments['source']}: {plan.why}")
             if self._task.check_mode or not missing:
-                return {"changed": bool(missing), "cache": str(cache.directory), "made": missing}
-            if tools := builder.missing_tools():
+                return {"changed": bool(missing), "cache": str(cache.directory), "made": names}
+            if plan.fill is execute and (tools := missing_tools(missing)):
                 raise ArtifactError(
                     f"Building needs {', '.join(tools)}, not found on this machine. Go must be {cache.pins['go']} or "
                     "newer; the others are in apt-get install gcc libseccomp-dev mmdebstrap nodejs npm pkg-config"
                 )
 
             def report(name: str, state: str, seconds: float, size: int) -> None:
-                done = f"  {seconds:6.1f} s  {size / MEBIBYTE:7.1f} MiB" if state == "built" else ""
+                done = f"  {seconds:6.1f} s  {size / MEBIBYTE:7.1f} MiB" if not state.endswith("ing") else ""
                 display.display(f"  artifacts: {state:8} {name}{done}")
 
             with cache.locked(lambda: display.display("  artifacts: another run is filling the cache; waiting for it")):
                 # Another run may have made them while this one waited.
-                made = execute(builder.steps(), report)
+                made = plan.fill(plan.steps, report)
+            if pulled := [step.name for step in missing if step.kind == "note"]:
+                display.display(f"  artifacts: {len(pulled)} images will be pulled by the machines that need them")
         except ArtifactError as error:
             raise AnsibleActionFail(str(error)) from None
         return {"changed": bool(made), "cache": str(cache.directory), "made": made}

@@ -10,20 +10,24 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
+    ARCHITECTURES,
     ArtifactError,
     Cache,
     Image,
     archive_references,
     cache_directory,
+    download_hosts,
     file_digest,
-    load_pins,
     machine_architecture,
+    versioned_pins,
 )
 
 
 def pinned_image(cache: Cache, image: Image) -> dict[str, Any]:
     """Return what a machine has to know about an image of the cache."""
     record = cache.recorded(image.record)
+    if record.get("pull"):
+        return {"reference": image.reference, "pin": record["pin"], "manifest": f"pulled {record['pin']}".strip()}
     return {
         "source": str(image.archive.relative_to(cache.directory)),
         "reference": image.reference,
@@ -52,23 +56,37 @@ class ActionModule(ActionBase):
                 "binaries": {"type": "list", "elements": "str", "default": []},
                 "images": {"type": "list", "elements": "str", "choices": ["control_plane", "worker"], "default": []},
                 "archives": {"type": "list", "elements": "path", "default": []},
+                "architecture": {"type": "str", "choices": list(ARCHITECTURES)},
+                "mirrors": {"type": "dict", "default": {}},
+                "versions": {"type": "dict", "default": {}},
             }
         )
+        own = machine_architecture()
+        architecture = ARCHITECTURES.get(arguments["architecture"], own)
         try:
-            cache = Cache(cache_directory(), load_pins(), machine_architecture())
+            cache = Cache(cache_directory(), versioned_pins(arguments["versions"]), architecture)
             files = cache.machine_files(arguments["binaries"])
             images = [pinned_image(cache, image) for image in cache.images(set(arguments["images"]))]
             images += [given_image(Path(archive)) for archive in arguments["archives"]]
         except ArtifactError as error:
-            raise AnsibleActionFail(str(error)) from None
+            hint = (
+                f" This machine is {architecture}, and a run fills the cache for its controller, which is {own}. Run "
+                f"the playbook artifacts on an {architecture} machine, and copy its cache's folders here."
+            )
+            raise AnsibleActionFail(f"{error}{'' if architecture == own else hint}") from None
 
         def on_machine(transferred: dict[str, str]) -> dict[str, Any]:
-            return self._execute_module(
+            result: dict[str, Any] = self._execute_module(
                 module_name="kubescale.fleet.node_artifacts",
-                module_args={"files": files, "images": images, "transferred": transferred},
+                module_args={"files": files, "images": images, "mirrors": mirrors, "transferred": transferred},
                 task_vars=task_vars,
             )
+            if result.get("failed"):
+                result["msg"] = f"{(task_vars or {}).get('inventory_hostname', '')}: {result['msg']}"
+            return result
 
+        elsewhere = download_hosts(cache.pins)
+        mirrors = {host: url for host, url in arguments["mirrors"].items() if host not in elsewhere}
         result = on_machine({})
         if not result.get("lacking") or self._task.check_mode:
             return result
@@ -78,6 +96,7 @@ class ActionModule(ActionBase):
             for number, source in enumerate(result["lacking"]):
                 transferred[source] = self._connection._shell.join_path(folder, str(number))
                 self._transfer_file(str(cache.directory / source), transferred[source])
-            return on_machine(transferred)
+            # The first look may have changed the mirrors already.
+            return {**on_machine(transferred), "changed": True, "mirrored": result["mirrored"]}
         finally:
             self._remove_tmp_path(folder)

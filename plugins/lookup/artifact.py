@@ -8,9 +8,9 @@ DOCUMENTATION = r"""
 name: artifact
 short_description: Folder of a component in the controller's cache
 description:
-  - Returns the folder in which the cache keeps the pinned version of each component.
+  - Returns the folder in which the cache keeps each component, in the pinned version or that of C(artifacts_versions).
   - The folder exists once the role C(artifacts) has run.
-author: kubescale founders
+author: kubescale founders (@kubescale)
 options:
   _terms:
     description: Names of components in C(files/artifacts.yml).
@@ -41,8 +41,8 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
     ArtifactError,
     Cache,
     cache_directory,
-    load_pins,
     machine_architecture,
+    versioned_pins,
 )
 
 
@@ -52,7 +52,9 @@ class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: Mapping[str, Any] | None = None, **kwargs: object) -> list[str]:
         """Return the folder of each component; an unknown name is an error that lists the known ones."""
         try:
-            cache = Cache(cache_directory(), load_pins(), machine_architecture())
+            given = (variables or {}).get("artifacts_versions")
+            versions = self._templar.template(given) if given else {}
+            cache = Cache(cache_directory(), versioned_pins(versions), machine_architecture())
             return [str(cache.component(name)) for name in terms]
         except ArtifactError as error:
             raise AnsibleLookupError(str(error)) from error

@@ -10,7 +10,7 @@ short_description: Value in a Secret of the cluster, or a new random one
 description:
   - Returns the value of each key of a Secret. A key that is not there yet gets a random value of 24 letters and digits,
     different at each call; apply the Secret with it, and the next run finds it.
-author: kubescale founders
+author: kubescale founders (@kubescale)
 options:
   _terms:
     description: Keys of the Secret.
@@ -79,4 +79,4 @@ class LookupModule(LookupBase):
 
 def random_text() -> str:
     """Letters and digits that nobody can guess."""
-    return "".join(secrets.choice(string.ascii_letters + string.digits) for _ in range(LENGTH))
+    return "".join(secrets.choice(string.ascii_letters + string.digits) for _unused in range(LENGTH))

@@ -9,6 +9,7 @@ sources give the same bytes, so a digest names a content and a cache entry never
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import functools
 import hashlib
@@ -16,6 +17,7 @@ import io
 import json
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
@@ -26,7 +28,8 @@ from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
+from urllib.parse import urlsplit
 
 import yaml
 import zstandard
@@ -40,15 +43,21 @@ FORMAT = "1"
 LAYER_FORMAT = "2"
 IMAGE_FORMAT = "2"
 # A Go build keeps all cores busy only while it compiles; a second one fills the gap while the first one links.
-PARALLEL_BUILDS = 2
+PARALLEL = {"build": 2, "fetch": 4, "note": 4}
+STATES = {"build": ("building", "built"), "fetch": ("fetching", "fetched")}
+# What says where a finished part may be had instead: it changes nothing about what a build makes.
+FETCH_KEYS = {"downloads", "digest"}
+# Images of this collection's own programs; no registry has them.
+OWN_REPOSITORIES = "localhost/"
 
 
 class ArtifactError(Exception):
     """Something cannot be built or found; the message says what, why, and what to do."""
 
 
-def cache_directory(environment: Mapping[str, str] = os.environ) -> Path:
+def cache_directory(environment: Mapping[str, str] | None = None) -> Path:
     """Return the cache's place: ``KUBESCALE_CACHE``, or ``kubescale`` in the user's cache directory."""
+    environment = os.environ if environment is None else environment
     if environment.get("KUBESCALE_CACHE"):
         return Path(environment["KUBESCALE_CACHE"]).expanduser().resolve()
     return Path(environment.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "kubescale"
@@ -58,6 +67,84 @@ def cache_directory(environment: Mapping[str, str] = os.environ) -> Path:
 def load_pins(path: Path = COLLECTION / "files" / "artifacts.yml") -> dict[str, Any]:
     """Return the pinned versions and build recipes of ``files/artifacts.yml``."""
     return yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+def versioned_pins(versions: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the pins with the versions, checksums and image digests of ``artifacts_versions`` in them.
+
+    A component whose version is another one than the pinned gets ``given: true``: it cannot be built.
+    Raises ArtifactError with the variable, the value, and what is allowed.
+    """
+    pins = load_pins()
+    if not versions:
+        return pins
+    pins = copy.deepcopy(pins)
+    own = {image["component"] for image in pins["images"] if image["repository"].startswith(OWN_REPOSITORIES)}
+    for name, given in versions.items():
+        where = f"artifacts_versions.{name}"
+        allowed = sorted(set(pins["components"]) - own)
+        if name not in allowed:
+            raise ArtifactError(f"{where}: is none of {', '.join(allowed)} (files/artifacts.yml)")
+        if not isinstance(given, Mapping) or set(given) - {"version", "sha256", "digests"} or not given.get("version"):
+            raise ArtifactError(
+                f"{where} = {given!r}: must be a dictionary with version, and with sha256 and digests where they are "
+                f"known, such as {{version: {pins['components'][name]['version']}}}"
+            )
+        recipe, version = pins["components"][name], given["version"]
+        # Unquoted, YAML makes 3.10 the number 3.1.
+        if not isinstance(version, str) or not re.fullmatch(r"[0-9]+(\.[0-9]+)+(-[0-9A-Za-z.-]+)?", version):
+            raise ArtifactError(
+                f"{where}.version = {version!r}: must be a version in quotes, without v, such as '1.2.3'"
+            )
+        if version != recipe["version"]:
+            recipe.update(version=version, given=True)
+            for item in recipe.get("downloads", []):
+                item["sha256"] = {}
+        give_checksums(where, recipe, given.get("sha256") or {})
+        give_digests(
+            where, [image for image in pins["images"] if image["component"] == name], given.get("digests") or {}
+        )
+    return pins
+
+
+def download_hosts(pins: Mapping[str, Any]) -> set[str]:
+    """Return the hosts that upstream serves files from; other hosts of ``artifacts_mirrors`` are registries."""
+    recipes = pins["components"].values()
+    return {urlsplit(item["url"]).netloc for recipe in recipes for item in recipe.get("downloads", [])}
+
+
+def give_checksums(where: str, recipe: dict[str, Any], given: Mapping[str, Any]) -> None:
+    """Put checksums by architecture, or by architecture and file, into a component's downloads."""
+    downloads = recipe.get("downloads", [])
+    for architecture, value in given.items():
+        if architecture not in ARCHITECTURES.values():
+            raise ArtifactError(f"{where}.sha256.{architecture}: is none of {', '.join(ARCHITECTURES.values())}")
+        words = {"version": recipe["version"], "architecture": architecture}
+        names = {item["url"].format(**words).rsplit("/", 1)[1]: item for item in downloads}
+        if not names:
+            raise ArtifactError(f"{where}.sha256: this component is an image only; registries check what they serve")
+        by_file = value if isinstance(value, Mapping) else dict.fromkeys(names, value) if len(names) == 1 else {}
+        if not by_file or set(by_file) - set(names):
+            raise ArtifactError(
+                f"{where}.sha256.{architecture} = {value!r}: must be a dictionary with the SHA-256 of "
+                f"{', '.join(names)}"
+            )
+        for file, sha256 in by_file.items():
+            if not re.fullmatch("[0-9a-f]{64}", str(sha256)):
+                raise ArtifactError(f"{where}.sha256.{architecture}.{file} = {sha256!r}: must be 64 hexadecimal digits")
+            names[file].setdefault("sha256", {})[architecture] = sha256
+
+
+def give_digests(where: str, images: list[dict[str, Any]], given: Mapping[str, Any]) -> None:
+    """Put digests by repository into the recipes of a component's images."""
+    repositories = {image["repository"]: image for image in images}
+    for repository, digest in given.items():
+        if repository not in repositories:
+            known = ", ".join(repositories) or "none: this component has no image"
+            raise ArtifactError(f"{where}.digests.{repository}: is none of {known}")
+        if not re.fullmatch("sha256:[0-9a-f]{64}", str(digest)):
+            raise ArtifactError(f"{where}.digests.{repository} = {digest!r}: must be sha256: and 64 hexadecimal digits")
+        repositories[repository]["digest"] = digest
 
 
 def machine_architecture() -> str:
@@ -104,8 +191,13 @@ class Image:
 
     @property
     def record(self) -> Path:
-        """The file that says what the archive holds."""
+        """The file that says what the archive holds, or that machines pull the image themselves."""
         return self.archive.with_suffix(".json")
+
+    @property
+    def is_own(self) -> bool:
+        """Whether the image is of a program of this collection, so that no registry has it."""
+        return self.reference.startswith(OWN_REPOSITORIES)
 
 
 class Cache:
@@ -337,6 +429,7 @@ class Step:
     digest: str
     make: Callable[[], dict[str, Any]]
     needs: tuple[str, ...] = ()
+    kind: Literal["build", "fetch", "note"] = "build"
 
     def is_made(self) -> bool:
         """Tell whether the cache holds exactly this."""
@@ -347,6 +440,30 @@ class Step:
         return self.product.exists() and recorded["digest"] == self.digest
 
 
+def recipe_text(recipe: Mapping[str, Any]) -> str:
+    """Return what a build's digest has of its recipe."""
+    return json.dumps({key: value for key, value in recipe.items() if key not in FETCH_KEYS}, sort_keys=True)
+
+
+def fill(folder: Path, make: Callable[[Path], None]) -> dict[str, Any]:
+    """Have ``make`` fill a component's folder, whole or not at all, and return its manifest: files and size."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
+        made = Path(temporary) / "made"
+        made.mkdir()
+        make(made)
+        files = {
+            str(file.relative_to(made)): {"sha256": file_digest(file), "size": file.stat().st_size}
+            for file in sorted(made.rglob("*"))
+            if file.is_file()
+        }
+        if folder.exists():
+            shutil.rmtree(folder)
+        made.chmod(0o755)
+        made.rename(folder)
+    return {"files": files, "size": sum(file["size"] for file in files.values())}
+
+
 class Builder:
     """Makes everything that the pins name from Go modules, PyPI, npm and Debian packages."""
 
@@ -355,11 +472,13 @@ class Builder:
         self.collection = collection
 
     def steps(self) -> list[Step]:
-        """Return all steps, dependencies first."""
-        components = [self.component_step(name, recipe) for name, recipe in self.cache.pins["components"].items()]
+        """Return all steps, dependencies first. What is made is the pinned version, so one that was given has none."""
+        recipes = {name: recipe for name, recipe in self.cache.pins["components"].items() if not recipe.get("given")}
+        components = [self.component_step(name, recipe) for name, recipe in recipes.items()]
         layers = [self.layer_step(name, packages) for name, packages in self.cache.pins["layers"].items()]
         digests = {step.name: step.digest for step in [*components, *layers]}
-        return [*components, *layers, *(self.image_step(image, digests) for image in self.cache.images())]
+        images = [image for image in self.cache.images() if image.recipe["component"] in recipes]
+        return [*components, *layers, *(self.image_step(image, digests) for image in images)]
 
     def component_step(self, name: str, recipe: Mapping[str, Any]) -> Step:
         """Return the step that builds one component."""
@@ -376,25 +495,8 @@ class Builder:
             if "ui" in python:
                 sources += source_files(root / python["ui"], ["*.json", "*.js", "*.html", "src/**/*"])
         contents = [part for file in sources for part in (file.name, file.read_bytes())]
-        digest = digest_of(FORMAT, self.cache.architecture, json.dumps(recipe, sort_keys=True), *contents)
-
-        def build() -> dict[str, Any]:
-            folder.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(dir=folder.parent) as temporary:
-                made = Path(temporary) / "made"
-                made.mkdir()
-                make(made)
-                files = {
-                    str(file.relative_to(made)): {"sha256": file_digest(file), "size": file.stat().st_size}
-                    for file in sorted(made.rglob("*"))
-                    if file.is_file()
-                }
-                if folder.exists():
-                    shutil.rmtree(folder)
-                made.chmod(0o755)
-                made.rename(folder)
-            return {"files": files, "size": sum(file["size"] for file in files.values())}
-
+        digest = digest_of(FORMAT, self.cache.architecture, recipe_text(recipe), *contents)
+        build = functools.partial(fill, folder, make)
         return Step(f"{name} {recipe['version']}", folder, folder / "manifest.json", digest, build)
 
     def build_go(self, recipe: Mapping[str, Any], target: Path) -> None:
@@ -510,13 +612,8 @@ class Builder:
                 "sha256": file_digest(image.archive),
             }
 
-        description = json.dumps(dict(recipe), sort_keys=True)
-        digest = digest_of(IMAGE_FORMAT, image.reference, description, *(digests[need] for need in needs))
+        digest = digest_of(IMAGE_FORMAT, image.reference, recipe_text(recipe), *(digests[need] for need in needs))
         return Step(f"image {image.reference}", image.archive, image.record, digest, make, tuple(needs))
-
-    def missing_tools(self) -> list[str]:
-        """Return the commands that a build needs and this machine lacks."""
-        return [tool for tool in ("go", "gcc", "npm", "mmdebstrap") if shutil.which(tool) is None]
 
 
 def make_root_filesystem(target: Path, suite: str, packages: list[str], variant: str, *options: str) -> None:
@@ -532,10 +629,18 @@ def make_root_filesystem(target: Path, suite: str, packages: list[str], variant:
     run([*command, *slim, *options, suite, str(target)], target.parent, SOURCE_DATE_EPOCH=str(EPOCH))
 
 
+def missing_tools(steps: list[Step]) -> list[str]:
+    """Return the commands that these steps need and this machine lacks."""
+    if not any(step.kind == "build" for step in steps):
+        return []
+    return [tool for tool in ("go", "gcc", "npm", "mmdebstrap") if shutil.which(tool) is None]
+
+
 def execute(steps: list[Step], report: Callable[[str, str, float, int], None]) -> list[str]:
     """Make what is missing, dependencies first, and return the names of what was made.
 
-    ``report(name, state, seconds, size)`` is called when a step starts (``building``) and when it is done (``built``).
+    ``report(name, state, seconds, size)`` is called when a step starts and when it is done; ``STATES`` has the states.
+    Noting something down is not reported.
     The first failure stops new steps, lets running ones end, and is raised; what was finished stays in the cache.
     """
     todo = {step.name: step for step in steps if not step.is_made()}
@@ -547,16 +652,19 @@ def execute(steps: list[Step], report: Callable[[str, str, float, int], None]) -
         content = step.make()
         seconds = round(time.monotonic() - started, 1)
         write_json(step.record, {**content, "digest": step.digest, "seconds": seconds})
-        report(step.name, "built", seconds, content["size"])
+        if step.kind in STATES:
+            report(step.name, STATES[step.kind][1], seconds, content["size"])
         return seconds
 
-    with ThreadPoolExecutor(PARALLEL_BUILDS) as pool:
+    with ThreadPoolExecutor(sum(PARALLEL.values())) as pool:
         while todo or running:
             busy = {step.name for step in running.values()}
             ready = [step for step in todo.values() if not any(need in todo or need in busy for need in step.needs)]
-            for step in ready[: PARALLEL_BUILDS - len(running)]:
-                report(step.name, "building", 0.0, 0)
-                running[pool.submit(work, todo.pop(step.name))] = step
+            for step in ready:
+                if sum(other.kind == step.kind for other in running.values()) < PARALLEL[step.kind]:
+                    if step.kind in STATES:
+                        report(step.name, STATES[step.kind][0], 0.0, 0)
+                    running[pool.submit(work, todo.pop(step.name))] = step
             finished, _unfinished = wait(running, return_when=FIRST_COMPLETED)
             for future in finished:
                 step = running.pop(future)

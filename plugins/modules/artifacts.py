@@ -6,21 +6,57 @@ module: artifacts
 short_description: Fill the controller's cache with every binary and image
 version_added: 0.1.0
 description:
-  - Builds what C(files/artifacts.yml) pins from Go modules, PyPI, npm and Debian packages, and keeps it in a cache.
+  - Gets what C(files/artifacts.yml) pins, from upstream or by building it, and keeps it in a cache.
   - The cache lies in E(KUBESCALE_CACHE), or in C(kubescale) in the user's cache directory.
-  - What is there already is not made again; an interrupted build goes on where it was.
+  - What is there already is not made again; an interrupted run goes on where it was.
+  - Every download has the pinned SHA-256, or nothing of it is kept. Redirects are followed, none from https to http.
   - Runs on the controller, in Ansible's own process.
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
     description: Reports what would be made.
     support: full
-options: {}
+options:
+  source:
+    description:
+      - Where binaries and images come from. V(build) makes them from Go modules, PyPI, npm and Debian packages.
+      - V(upstream) downloads the files of upstream's releases and notes that machines pull images. V(mirror) does the
+        same and refuses hosts without an entry in O(mirrors).
+      - V(bundle) takes everything from the archive O(bundle), after checking every file in it.
+      - V(auto) takes what the cache has; the rest is downloaded where upstream answers and a checksum is known, else
+        built.
+    type: str
+    choices: [auto, upstream, mirror, bundle, build]
+    default: auto
+  mirrors:
+    description: Base URL that is used in place of a host of upstream, by host.
+    type: dict
+    default: {}
+  bundle:
+    description: Archive on the controller for O(source=bundle), as M(kubescale.fleet.bundle) writes it.
+    type: path
+  versions:
+    description:
+      - Versions other than the pinned ones, by component.
+      - Each has C(version), C(sha256) (by architecture, then by file name; the name may be left out for a component of
+        one file) and C(digests) (of images, by repository).
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
 - name: Fill the cache
   kubescale.fleet.artifacts:
+
+- name: Fill the cache from a mirror
+  kubescale.fleet.artifacts:
+    source: mirror
+    mirrors:
+      dl.k8s.io: https://nexus.example/k8s
+      github.com: https://nexus.example/github
+      ghcr.io: https://harbor.example/ghcr
+      quay.io: https://harbor.example/quay
+      registry.k8s.io: https://harbor.example/k8s
 """
 
 RETURN = r"""

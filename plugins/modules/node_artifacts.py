@@ -9,6 +9,8 @@ version_added: 0.1.0
 description:
   - Installs binaries with the pinned checksum, and imports images into containerd's C(k8s.io) namespace.
   - Only what the machine lacks is transferred; nothing where the cache itself is mounted at C(/var/cache/kubescale).
+  - Images that the cache has no archive of (see the role C(artifacts)) are pulled by the machine's containerd, several
+    at once, through the mirrors that C(/etc/containerd/certs.d) names. Pods' images come the same way.
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
@@ -31,6 +33,21 @@ options:
     type: list
     elements: path
     default: []
+  architecture:
+    description: The machine's architecture, as its kernel names it. That of the controller by default.
+    type: str
+    choices: [x86_64, aarch64]
+  mirrors:
+    description:
+      - Base URL that is used in place of a registry, by the registry's host. Nothing else is asked then.
+      - Each is a file below C(/etc/containerd/certs.d), which is removed when its host is no longer named. Files that
+        somebody else wrote are left alone, and one in the way is an error.
+    type: dict
+    default: {}
+  versions:
+    description: Versions other than the pinned ones, as in O(kubescale.fleet.artifacts#module:versions).
+    type: dict
+    default: {}
 """
 
 EXAMPLES = r"""
@@ -44,6 +61,11 @@ EXAMPLES = r"""
 """
 
 RETURN = r"""
+mirrored:
+  description: Registries whose mirror was written, changed or removed, or would be in check mode.
+  type: list
+  elements: str
+  returned: success
 installed:
   description: Paths of the binaries that were installed or replaced, or would be in check mode.
   type: list
@@ -54,17 +76,32 @@ imported:
   type: list
   elements: str
   returned: success
+pulled:
+  description: References of the images that were pulled, or would be in check mode.
+  type: list
+  elements: str
+  returned: success
 """
 
+import contextlib
 import hashlib
 import json
 import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
 
 MOUNTED_CACHE = Path("/var/cache/kubescale")
+CTR = ["ctr", "--namespace", "k8s.io"]
+REGISTRY_HOSTS = Path("/etc/containerd/certs.d")
+REGISTRY_MARK = "# Written by kubescale.fleet.node_artifacts."
+PARALLEL_PULLS = 4
+# Seconds for one image. Large ones take minutes on slow lines; a registry that stalls would take for ever.
+PULL_TIMEOUT = 900
 # What this module installed, and how each file looked then: saves reading half a gigabyte at each run.
 RECORD = Path("/var/lib/kubescale/artifacts.json")
 
@@ -91,6 +128,67 @@ def write_record(record: dict[str, Any]) -> None:
     temporary.replace(RECORD)
 
 
+def room(folder: Path, size: int) -> str:
+    """Say how much space is free below a folder for something of ``size`` bytes."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    return f"{mebibytes(free)} are free below {folder}, and this needs {mebibytes(size)}: make room, and run again."
+
+
+def mebibytes(size: int) -> str:
+    """Return a size in bytes as people read it."""
+    return f"{size / 1024**2:.1f} MiB"
+
+
+def registry_file(mirror: str) -> str:
+    """Return the text of a hosts.toml that makes containerd ask ``mirror`` (a base URL) and nothing else."""
+    parts = urlsplit(mirror)
+    path = parts.path.rstrip("/")
+    # A registry serves /v2/<repository>; one with a project for each mirror has it as the repository's first part.
+    server = f"{parts.scheme}://{parts.netloc}/v2{path}" if path else f"{parts.scheme}://{parts.netloc}"
+    lines = [REGISTRY_MARK, f'server = "{server}"', 'capabilities = ["pull", "resolve"]']
+    return "\n".join([*lines, "override_path = true"] if path else lines) + "\n"
+
+
+class RegistryConflictError(Exception):
+    """A file that somebody else wrote is where a mirror has to be named."""
+
+
+def change_registries(mirrors: dict[str, str], folder: Path, check: bool) -> dict[str, tuple[str, str]]:
+    """Name the mirrors in containerd's ``folder``, take those away that are no longer wanted.
+
+    Returns text before and after by host, of what changed. Raises RegistryConflictError for a file of somebody else.
+    """
+    wanted = {host: registry_file(url) for host, url in mirrors.items()}
+    present = {file.parent.name: file.read_text(encoding="utf-8") for file in folder.glob("*/hosts.toml")}
+    ours = {host for host, text in present.items() if text.startswith(REGISTRY_MARK)}
+    changes = {}
+    for host in sorted(set(wanted) | ours):
+        before, after = present.get(host, ""), wanted.get(host, "")
+        if before == after:
+            continue
+        file = folder / host / "hosts.toml"
+        if before and host not in ours:
+            raise RegistryConflictError(
+                f"artifacts_mirrors names {host}, and {file} was written by somebody else. Remove that file, or leave "
+                f"{host} out of artifacts_mirrors."
+            )
+        changes[host] = before, after
+        if check:
+            continue
+        if after:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_suffix(".new")
+            temporary.write_text(after, encoding="utf-8")
+            temporary.replace(file)
+        else:
+            file.unlink()
+            # What else lies there, such as a CA certificate, is not ours.
+            with contextlib.suppress(OSError):
+                file.parent.rmdir()
+    return changes
+
+
 class Installer:
     """Compares what a machine has with what it shall have, and installs the rest."""
 
@@ -115,8 +213,7 @@ class Installer:
         images: list[dict[str, Any]] = self.module.params["images"]
         if not images or (self.module.check_mode and not self.module.get_bin_path("ctr")):
             return images
-        command = ["ctr", "--namespace", "k8s.io", "images", "list", "--quiet"]
-        present = self.module.run_command(command, check_rc=True)[1].split()
+        present = self.module.run_command([*CTR, "images", "list", "--quiet"], check_rc=True)[1].split()
         recorded = self.record["images"]
         return [
             item
@@ -135,7 +232,11 @@ class Installer:
         destination = Path(item["destination"])
         destination.parent.mkdir(parents=True, exist_ok=True)
         temporary = destination.with_name(f"{destination.name}.new")
-        shutil.copyfile(source, temporary)
+        try:
+            shutil.copyfile(source, temporary)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            self.module.fail_json(msg=f"{destination}: {error.strerror}. {room(destination.parent, item['size'])}")
         if file_digest(temporary) != item["sha256"]:
             temporary.unlink()
             self.module.fail_json(
@@ -146,27 +247,74 @@ class Installer:
         temporary.replace(destination)
 
 
+def pull(item: dict[str, Any]) -> str:
+    """Have containerd fetch an image, without unpacking, as imports do; return what went wrong, if anything."""
+    reference = item["reference"]
+    # With its digest in its name, containerd refuses any other content; the image gets its own name afterwards.
+    fetched = f"{reference}@{item['pin']}" if item["pin"] else reference
+    commands = [[*CTR, "content", "fetch", "--hosts-dir", str(REGISTRY_HOSTS), fetched]]
+    if item["pin"]:
+        commands += [[*CTR, "images", "tag", "--force", fetched, reference], [*CTR, "images", "remove", fetched]]
+    for command in commands:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PULL_TIMEOUT, check=False)
+        except subprocess.TimeoutExpired:
+            return f"not finished after {PULL_TIMEOUT} seconds"
+        if done.returncode:
+            # The lines before it are warnings and its log.
+            return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    return ""
+
+
+def pull_all(images: list[dict[str, Any]], mirrors: dict[str, str]) -> list[str]:
+    """Pull images, several at once, and return a sentence for each that failed, with its registry and mirror."""
+    with ThreadPoolExecutor(PARALLEL_PULLS) as pool:
+        pulls = [(item["reference"], pool.submit(pull, item)) for item in images]
+    failures = []
+    for reference, done in pulls:
+        if done.result():
+            host = reference.split("/")[0]
+            mirror = f" (by its mirror {mirrors[host]})" if host in mirrors else ""
+            failures.append(f"{reference} from {host}{mirror}: {done.result()}")
+    return failures
+
+
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
             "files": {"type": "list", "elements": "dict", "default": []},
             "images": {"type": "list", "elements": "dict", "default": []},
+            "mirrors": {"type": "dict", "default": {}},
             "transferred": {"type": "dict", "default": {}},
         },
         supports_check_mode=True,
     )
+    try:
+        registries = change_registries(module.params["mirrors"], REGISTRY_HOSTS, module.check_mode)
+    except RegistryConflictError as error:
+        module.fail_json(msg=str(error))
     installer = Installer(module)
     files = [item for item in module.params["files"] if not installer.is_installed(item)]
     images = installer.missing_images()
     names = [item["destination"] for item in files] + [item["reference"] for item in images]
     result: dict[str, Any] = {
-        "changed": bool(names),
+        "changed": bool(names or registries),
+        "mirrored": list(registries),
         "installed": [item["destination"] for item in files],
-        "imported": [item["reference"] for item in images],
-        "diff": {"before": "", "after": "".join(f"{name}\n" for name in names)},
+        "imported": [item["reference"] for item in images if "source" in item],
+        "pulled": [item["reference"] for item in images if "source" not in item],
+        "diff": [
+            {"before": "", "after": "".join(f"{name}\n" for name in names)},
+            *(
+                {"before_header": f"registry {host}", "after_header": f"registry {host}", "before": old, "after": new}
+                for host, (old, new) in registries.items()
+            ),
+        ],
     }
     if module.check_mode:
         module.exit_json(**result)
+    pulls = [item for item in images if "source" not in item]
+    images = [item for item in images if "source" in item]
     found = {item["source"]: installer.source(item) for item in files + images}
     sources = {name: path for name, path in found.items() if path is not None}
     lacking = [name for name in found if name not in sources]
@@ -175,15 +323,26 @@ def main() -> None:
             msg=f"Transferred, but of another size than in the cache: {', '.join(lacking)}. Is its disk full?"
         )
     if lacking:
-        module.exit_json(changed=False, lacking=lacking)
+        module.exit_json(changed=bool(registries), mirrored=list(registries), lacking=lacking)
     RECORD.parent.mkdir(parents=True, exist_ok=True)
     for item in files:
         installer.install(item, sources[item["source"]])
     for item in images:
         # Unpacking waits until a pod needs the image: a machine seldom runs all of them. The local way of importing
         # writes to the content store itself, for a third of the work that streaming to the daemon takes.
-        command = ["ctr", "--namespace", "k8s.io", "images", "import", "--local", "--no-unpack"]
-        module.run_command([*command, str(sources[item["source"]])], check_rc=True)
+        command = [*CTR, "images", "import", "--local", "--no-unpack"]
+        code, _unused, said = module.run_command([*command, str(sources[item["source"]])])
+        if code:
+            reason = said.strip().splitlines()[-1] if said.strip() else f"ctr ended with {code}"
+            module.fail_json(
+                msg=f"Image {item['reference']} cannot be imported: {reason}. "
+                f"{room(Path('/var/lib/containerd'), item['size'])}"
+            )
+    if failures := pull_all(pulls, module.params["mirrors"]):
+        module.fail_json(
+            msg=f"{len(failures)} of {len(pulls)} images could not be pulled. A mirror is named in artifacts_mirrors; "
+            "artifacts_source: build needs no registry.\n" + "\n".join(failures)
+        )
     installed = {
         item["destination"]: {"sha256": item["sha256"], "look": look(Path(item["destination"]))}
         for item in module.params["files"]
