@@ -1,0 +1,60 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+# The action plugin of the same name does the work; this file is its documentation.
+DOCUMENTATION = r"""
+module: bundle
+short_description: Write or verify a bundle for sites without internet
+version_added: 0.1.0
+description:
+  - Writes everything that the controller's cache holds into one archive, with checksums, a bill of materials
+    (CycloneDX) and all licence texts. The same cache gives the same bytes.
+  - Or verifies such an archive, every file in it against its checksum, and that this version of the collection can use
+    it.
+  - Runs on the controller, in Ansible's own process. Writing takes Go and npm, to find the licences of what is inside.
+requirements:
+  - cyclonedx-python-lib and packageurl-python on the controller
+  - to write, go and npm on the controller
+author: kubescale founders (@kubescale)
+attributes:
+  check_mode:
+    description: Reports whether the archive would be written.
+    support: full
+options:
+  file:
+    description: The archive, a tar compressed with zstd.
+    type: path
+    required: true
+  state:
+    description:
+      - V(present) writes the archive unless it is there already, whole and with the same content.
+      - V(verified) only reads it.
+    type: str
+    choices: [present, verified]
+    default: present
+"""
+
+EXAMPLES = r"""
+- name: Write a bundle
+  kubescale.fleet.bundle:
+    file: /media/carried/bundle.tar.zst
+
+- name: Verify it
+  kubescale.fleet.bundle:
+    file: /media/carried/bundle.tar.zst
+    state: verified
+"""
+
+RETURN = r"""
+file:
+  description: The archive's absolute path.
+  type: str
+  returned: success
+sha256:
+  description: The archive's checksum, in hex.
+  type: str
+  returned: when the archive is there
+size:
+  description: The archive's size in bytes.
+  type: int
+  returned: when the archive is there
+"""
