@@ -13,10 +13,15 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySet, ApplySetError, SharedNamespace
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
+    ApplySet,
+    ApplySetError,
+    ForeignError,
+    SharedNamespace,
+)
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
 from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import DefinitionError, parse_definition
-from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import NotReadyError
+from ansible_collections.kubescale.fleet.plugins.module_utils.waiting import NotReadyError
 
 display = Display()
 
@@ -36,6 +41,7 @@ ARGUMENTS: dict[str, Any] = {
         "options": {"name": {"type": "str", "required": True}, "labels": {"type": "dict", "default": {}}},
     },
     "force_conflicts": {"type": "bool", "default": False},
+    "adopt": {"type": "bool", "default": False},
     "wait": {"type": "bool", "default": True},
     "wait_timeout": {"type": "int", "default": 300},
 }
@@ -56,7 +62,7 @@ class ActionModule(ActionBase):
         """Result of the task: changed, objects, diff, seconds. Raises AnsibleActionFail for wrong arguments."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         started = time.monotonic()
-        _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        _unused, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
         if not NAME.fullmatch(args["name"]) or len(args["name"]) > 253:
             raise AnsibleActionFail(
                 f"name is {args['name']!r}; it must be lowercase letters, digits, '-' and '.', as it names a ConfigMap"
@@ -68,9 +74,9 @@ class ActionModule(ActionBase):
             objects = parse_definition(args["definition"], args["files"]) if args["state"] == "present" else []
             if check and not Path(args["kubeconfig"]).expanduser().exists():
                 return result | missing_cluster(args["kubeconfig"], args["state"])
-            api = connect(args["kubeconfig"], args["context"])
+            api = connect(args["kubeconfig"], args["context"], RESTART)
         except (DefinitionError, KubeconfigError) as error:
-            raise AnsibleActionFail(f"set {args['name']}: {error}") from error
+            raise AnsibleActionFail(f"set {args['name']}: {error}") from None
         host = (task_vars or {}).get("inventory_hostname", "")
         applied = ApplySet(
             api,
@@ -79,6 +85,7 @@ class ActionModule(ActionBase):
             check=check,
             diff=bool(self._task.diff),
             force=args["force_conflicts"],
+            adopt=args["adopt"],
             timeout=args["wait_timeout"],
             say=lambda text: display.display(f"[{host}] {args['name']}: {text}"),
         )
@@ -88,10 +95,13 @@ class ActionModule(ActionBase):
             else:
                 shared = [SharedNamespace(entry["name"], _labels(entry)) for entry in args["shared_namespaces"]]
                 applied.apply(objects, shared, args["wait"])
+        except ForeignError as error:
+            advice = how_to_adopt(self._task._role.get_name(include_role_fqcn=False) if self._task._role else None)
+            result |= {"failed": True, "msg": f"set {args['name']}: {error}\n{advice}", "foreign": error.objects}
         except (ApplySetError, DefinitionError, NotReadyError, ApiError) as error:
             result |= {"failed": True, "msg": f"set {args['name']}: {error}"}
         outcome = applied.outcome
-        result |= {"changed": outcome.changed, "objects": outcome.objects}
+        result |= {"changed": outcome.changed, "objects": outcome.objects, "unused": outcome.unused}
         others = [name for name in applied_sets(task_vars) or [] if name != args["name"]]
         result["ansible_facts"] = {APPLIED_SETS: others if args["state"] == "absent" else [*others, args["name"]]}
         result["seconds"] = round(time.monotonic() - started, 2)
@@ -105,6 +115,16 @@ class ActionModule(ActionBase):
 def applied_sets(task_vars: Mapping[str, Any] | None) -> list[str] | None:
     """Names of the sets that this run applied to the host's cluster; None if no set was applied or removed."""
     return ((task_vars or {}).get("ansible_facts") or {}).get(APPLIED_SETS)
+
+
+def how_to_adopt(role: str | None) -> str:
+    """What a person can do about objects of others; `role` is the role of this collection that would make them."""
+    if role is None:
+        return "To take these objects over, say adopt: true."
+    return (
+        f"To take these objects over, set {role}_adopt to true (-e {role}_adopt=true). To leave them to their owner, "
+        f"set {role}_state to absent."
+    )
 
 
 def missing_cluster(kubeconfig: str, state: str) -> dict[str, Any]:

@@ -13,8 +13,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kubescale.fleet.plugins.action.apply_set import applied_sets
 from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySetError, wait_for_sets
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import NotReadyError
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.waiting import NotReadyError
 
 display = Display()
 
@@ -38,7 +38,7 @@ class ActionModule(ActionBase):
         """Result of the task: members (their number), seconds. Raises AnsibleActionFail when it cannot begin."""
         result: dict[str, Any] = super().run(tmp, task_vars) | {"changed": False}
         started = time.monotonic()
-        _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        _unused, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
         if args["wait_timeout"] < 1:
             raise AnsibleActionFail(f"wait_timeout is {args['wait_timeout']}; it must be 1 second or more")
         if self._task.check_mode:
@@ -53,7 +53,7 @@ class ActionModule(ActionBase):
             display.display(f"[{host}] {text}")
 
         try:
-            api = connect(args["kubeconfig"], args["context"])
+            api = connect(args["kubeconfig"], args["context"], RESTART)
             result["members"] = wait_for_sets(api, names, args["parent_namespace"], args["wait_timeout"], say)
         except (KubeconfigError, ApiError, ApplySetError, NotReadyError) as error:
             result |= {"failed": True, "msg": str(error)}

@@ -29,12 +29,21 @@ from .manifests import (
     ref_of,
     was_changed,
 )
-from .readiness import STATIC_KINDS, absent, in_parallel, is_workload, present, unready, wait_for
+from .ownership import (
+    IRREPLACEABLE,
+    MANAGER,
+    PART_OF_LABEL,
+    all_fields_ours,
+    is_member,
+    labels_of,
+    left_without_use,
+    owner_of,
+)
+from .readiness import STATIC_KINDS, is_workload
+from .waiting import NotReadyError, absent, in_parallel, present, unready, wait_for
 
-MANAGER = "kubescale.fleet"
 CRD = "CustomResourceDefinition"
 ID_LABEL = "applyset.kubernetes.io/id"
-PART_OF_LABEL = "applyset.kubernetes.io/part-of"
 KINDS_ANNOTATION = "applyset.kubernetes.io/contains-group-kinds"
 NAMESPACES_ANNOTATION = "applyset.kubernetes.io/additional-namespaces"
 TOOLING_ANNOTATION = "applyset.kubernetes.io/tooling"
@@ -47,8 +56,13 @@ FINGERPRINTS = "applied"
 #: Of these, metadata is enough to see that nothing changed.
 _METADATA_KINDS = (STATIC_KINDS | {CRD}) - {"Secret"}
 SHARED_LABEL = "fleet.kubescale.io/shared"
-#: Seconds in which a kind must be served after its CRD was established; the server offers nothing to watch for that.
+#: Comes and goes, to change an object that is to be looked at again.
+REMINDER_ANNOTATION = "fleet.kubescale.io/reminder"
+#: Seconds in which a CRD is established, and in which its kind must be served then; the server offers nothing to watch
+#: for the latter.
 CRD_LAG = 10.0
+#: What to do about missing kinds that one of the collection's roles brings, by API group.
+_BROUGHT_BY = {"monitoring.coreos.com": "role prometheus brings it: run site.yml with --tags prometheus first"}
 #: What Kubernetes itself puts into every namespace or derives from other objects.
 _DERIVED_KINDS = {"Event", "Endpoints", "EndpointSlice", "Lease", "ControllerRevision"}
 _DERIVED_NAMES = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
@@ -56,6 +70,14 @@ _DERIVED_NAMES = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default
 
 class ApplySetError(Exception):
     """The set could not be applied or removed; the message names every object concerned."""
+
+
+class ForeignError(ApplySetError):
+    """Objects that the set would make exist and are not its own; `objects` are their identities with their owners."""
+
+    def __init__(self, message: str, objects: list[JSON]) -> None:
+        super().__init__(message)
+        self.objects = objects
 
 
 class SharedNamespace(NamedTuple):
@@ -90,6 +112,8 @@ class Outcome:
     objects: list[JSON] = field(default_factory=list)
     diff: list[JSON] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    #: What others made and nothing refers to any more, because what referred to it was adopted.
+    unused: list[JSON] = field(default_factory=list)
 
     @property
     def changed(self) -> bool:
@@ -124,6 +148,7 @@ class ApplySet:
         check: bool = False,
         diff: bool = False,
         force: bool = False,
+        adopt: bool = False,
         timeout: float = 300.0,
         say: Callable[[str], None] = lambda text: None,
     ) -> None:
@@ -132,6 +157,7 @@ class ApplySet:
         self.namespace = namespace
         self.check = check
         self.force = force
+        self.adopt = adopt
         self.deadline = time.monotonic() + timeout
         self.say = say
         self.id = set_id(name, namespace)
@@ -140,6 +166,8 @@ class ApplySet:
         self.outcome = Outcome(diff)
         #: Group-kinds whose CRD this run made or changed.
         self.fresh: set[str] = set()
+        #: Others' objects that this run takes over, as they will be; None for those that must be made anew.
+        self.adopted: dict[Key, JSON | None] = {}
 
     # -- the two verbs -------------------------------------------------------------------------------------------
 
@@ -164,12 +192,16 @@ class ApplySet:
             if key in members and (fingerprint := _fingerprint(obj, members[key])) in parent.fingerprints
         }
         members |= self._complete(obj for key, obj in members.items() if key not in settled)
-        live = members | self._others(desired, members)
-        self._check_ownership(live, desired)
+        others = self._others(desired, members)
+        for key in [key for key in others if key.kind == "Namespace" and not self._is_ours(others[key])]:
+            # It was there before, and others may live in it: it stays theirs.
+            self.outcome.add("unchanged", desired.pop(key))
+        live = members | others
+        self._adopt({key: obj for key, obj in others.items() if key in desired and not self._is_ours(obj)}, desired)
 
         now = Parent(
             True,
-            frozenset(map(group_kind, objects)),
+            frozenset(map(group_kind, desired.values())),
             frozenset(key.namespace for key in desired if key.namespace),
             frozenset(namespace.name for namespace in shared),
         )
@@ -197,7 +229,7 @@ class ApplySet:
             if phase[0]["kind"] == CRD:
                 self._take_up_kinds(phase, live, results)
         order = {key: number for number, key in enumerate(desired)}
-        self.outcome.objects.sort(key=lambda entry: order.get(_key_of_entry(entry), -1))
+        self.outcome.objects.sort(key=lambda entry: order.get(_ref_of_entry(entry).key, -1))
 
         kept = self._delete([obj for key, obj in members.items() if key not in desired], "pruned", desired, now.shared)
         self._release(parent.shared - now.shared)
@@ -291,7 +323,8 @@ class ApplySet:
                 if self.check:
                     self.outcome.warnings.append(f"{text} now; it is assumed that an earlier step would change that")
                 else:
-                    problems.append(f"{text}, and no CRD here makes it; apply its CRD first, or correct the apiVersion")
+                    advice = _BROUGHT_BY.get(ref.key.group, "apply its CRD first, or correct the apiVersion")
+                    problems.append(f"{text}, and no CRD here makes it; {advice}")
             elif kind.namespaced and not ref.namespace:
                 problems.append(f"{ref} has no metadata.namespace; kind {ref.kind} needs one")
             elif not kind.namespaced and ref.namespace:
@@ -345,25 +378,72 @@ class ApplySet:
         possible = [obj for obj in missing if key_of(obj).namespace not in absent_namespaces]
         return {key_of(obj): obj for obj in in_parallel(self._read, possible) if obj is not None}
 
-    def _check_ownership(self, live: Mapping[Key, JSON], desired: Mapping[Key, JSON]) -> None:
-        foreign = {
-            key: owner
-            for key in desired
-            if key in live and (owner := _labels(live[key]).get(PART_OF_LABEL)) not in (None, self.id)
-        }
+    def _is_ours(self, obj: JSON) -> bool:
+        """Whether a live object may be written: a member, a namespace that sets of ours made, or one that goes away."""
+        shared = obj["kind"] == "Namespace" and SHARED_LABEL in labels_of(obj)
+        return shared or is_member(obj, self.id) or "deletionTimestamp" in obj["metadata"]
+
+    def _adopt(self, foreign: Mapping[Key, JSON], desired: Mapping[Key, JSON]) -> None:
+        """Refuse others' objects, or note what becomes of them; nothing is changed yet."""
         if not foreign:
             return
-        parents = {
-            _labels(item).get(ID_LABEL): f"{item['metadata']['namespace']}/{item['metadata']['name']}"
-            for item in self.api.list("v1", "ConfigMap", label_selector=ID_LABEL).items
-        }
-        lines = []
-        for key, owner in foreign.items():
-            name = f"set {parents[owner]}" if owner in parents else f"a set that is not there any more ({owner})"
-            lines.append(f"{ref_of(live[key])} belongs to {name}")
-        raise ApplySetError(
-            "; ".join(lines) + f"; remove it there, or remove its label {PART_OF_LABEL} to let set {self.name} adopt it"
-        )
+        parents: dict[str, str] = {}
+        if any(PART_OF_LABEL in labels_of(obj) for obj in foreign.values()):
+            parents = {
+                labels_of(item)[ID_LABEL]: f"{item['metadata']['namespace']}/{item['metadata']['name']}"
+                for item in self.api.list("v1", "ConfigMap", label_selector=ID_LABEL).items
+            }
+        problems: list[JSON] = []
+        for obj in foreign.values():
+            owner = owner_of(obj)
+            if label := labels_of(obj).get(PART_OF_LABEL):
+                owner = f"belongs to a set that is not there any more ({label})"
+                if label in parents:
+                    owner = f"belongs to set {parents[label]}; remove it there, or remove its label {PART_OF_LABEL}"
+            if not self.adopt or label in parents:
+                problems.append({**ref_of(obj).as_dict(), "owner": owner})
+        if problems:
+            raise ForeignError(_foreign_text(problems), problems)
+        self.adopted = dict(in_parallel(lambda key: (key, self._adoption(desired[key], foreign[key])), foreign))
+        for obj in left_without_use(self.api, foreign.values(), desired):
+            self.outcome.unused.append(ref_of(obj).as_dict())
+            self.outcome.warnings.append(
+                f"{ref_of(obj)} is of no use any more, and was left as it is; it {owner_of(obj)}: remove it there"
+            )
+
+    def _adoption(self, obj: JSON, live: JSON) -> JSON | None:
+        """What another's object would be once it is as we describe it; None if only a new one can be that."""
+        ref = ref_of(obj)
+        resource = self.api.resource(ref.api_version, ref.kind)
+        body = {**obj, "metadata": {**obj["metadata"], "resourceVersion": live["metadata"]["resourceVersion"]}}
+        try:
+            return self.api.request(
+                "PUT", resource.path(ref.namespace, ref.name), {"dryRun": "All", "fieldManager": MANAGER}, body
+            )[1]
+        except ApiError as error:
+            if error.status == 409:
+                raise ApplySetError(f"{ref} was changed while it was looked at; run again: {error}") from error
+            if error.status != 422 or ref.kind in IRREPLACEABLE:
+                raise ApplySetError(f"{ref} cannot be adopted: {error}") from error
+            refused = error
+        # One that could be made, but not made from theirs: fields that never change are in the way.
+        body = {**obj, "metadata": {**obj["metadata"], "name": None, "generateName": "adopt-"}}
+        try:
+            self.api.request("POST", resource.path(ref.namespace), {"dryRun": "All"}, body)
+        except ApiError as error:
+            raise ApplySetError(f"{ref} cannot be adopted: {refused}") from error
+        self.outcome.warnings.append(f"{ref} is deleted and made anew, as it cannot be changed in place: {refused}")
+        return None
+
+    def _take_over(self, obj: JSON, live: JSON) -> None:
+        """Make another's object one that the next apply can turn into ours."""
+        ref = ref_of(obj)
+        if self.adopted[ref.key] is None:
+            if self._delete_one({**live, "apiVersion": ref.api_version, "kind": ref.kind}) is not None:
+                wait_for(self.api, [ref], absent, self.deadline, say=self.say, explain=False)
+            return
+        metadata = {"uid": live["metadata"]["uid"], "managedFields": all_fields_ours(live)}
+        self.api.patch(ref.api_version, ref.kind, ref.name, {"metadata": metadata}, ref.namespace or None)
 
     # -- applying ------------------------------------------------------------------------------------------------
 
@@ -374,13 +454,13 @@ class ApplySet:
             "kind": "Namespace",
             "metadata": {"name": namespace.name, "labels": {**namespace.labels, SHARED_LABEL: "true"}},
         }
-        if live is not None and SHARED_LABEL not in _labels(live) and _labels(live).get(PART_OF_LABEL) != self.id:
+        if live is not None and SHARED_LABEL not in labels_of(live) and labels_of(live).get(PART_OF_LABEL) != self.id:
             self.outcome.add("unchanged", body)
             return
         # Each set owns the labels under a manager name of its own: sets that disagree get a conflict, not a fight.
         manager = f"{MANAGER}/{self.name}"
         try:
-            self._note(body, live, self._patch(body, live, {namespace.name}, manager), manager)
+            self._note(body, live, self._patch(body, live, {namespace.name}, manager, self.force), manager)
         except ApiError as error:
             raise ApplySetError(_refused(body, error)) from error
 
@@ -389,8 +469,14 @@ class ApplySet:
         lock = threading.Lock()
 
         def one(obj: JSON) -> JSON | None:
+            key = key_of(obj)
             try:
-                return self._patch(obj, live.get(key_of(obj)), made, MANAGER)
+                if key not in self.adopted:
+                    return self._patch(obj, live.get(key), made, MANAGER, self.force)
+                if self.check:
+                    return self.adopted[key] or obj
+                self._take_over(obj, live[key])
+                return self._patch(obj, None, made, MANAGER, force=True)
             except ApiError as error:
                 with lock:
                     problems.append(_refused(obj, error))
@@ -406,7 +492,7 @@ class ApplySet:
             raise ApplySetError("\n".join(sorted(problems)))
         return applied
 
-    def _patch(self, obj: JSON, live: JSON | None, made: set[str], manager: str) -> JSON:
+    def _patch(self, obj: JSON, live: JSON | None, made: set[str], manager: str, force: bool) -> JSON:
         """The object as the server has it after apply (or would have it, in check mode)."""
         kind = (obj["apiVersion"], obj["kind"])
         if live is not None and "deletionTimestamp" in live["metadata"] and not self.check:
@@ -416,7 +502,7 @@ class ApplySet:
             give_up = time.monotonic() + CRD_LAG
             while True:
                 try:
-                    return self.api.apply(obj, manager, self.force)[0]
+                    return self.api.apply(obj, manager, force)[0]
                 except ApiError as error:
                     # The CRD was made or changed a moment ago: its server may lag behind the condition Established.
                     lagging = group_kind(obj) in self.fresh and error.status in (400, 404, 422, 500)
@@ -426,7 +512,7 @@ class ApplySet:
         if kind not in self.api.resources():
             return obj
         try:
-            return self.api.apply(obj, manager, self.force, dry_run=True)[0]
+            return self.api.apply(obj, manager, force, dry_run=True)[0]
         except ApiError as error:
             namespace = obj["metadata"].get("namespace")
             if error.status == 404 and namespace and live is None:
@@ -441,7 +527,9 @@ class ApplySet:
             raise
 
     def _note(self, obj: JSON, live: JSON | None, result: JSON, manager: str) -> None:
-        if live is None or "deletionTimestamp" in live["metadata"]:
+        if key_of(obj) in self.adopted:
+            self.outcome.add("adopted" if self.adopted[key_of(obj)] else "replaced", obj, live, result)
+        elif live is None or "deletionTimestamp" in live["metadata"]:
             self.outcome.add("created", obj, None, result)
         elif was_changed(live, result, obj, manager):
             self.outcome.add("configured", obj, live, result)
@@ -459,9 +547,25 @@ class ApplySet:
         if self.check:
             return
         if pending := unready(self.api, results.values()):
-            wait_for(self.api, pending, present, self.deadline, self.selector, self.say)
+            self._wait_established(pending)
         for resource in kinds_of_crds(crds).values():
             self.api.add_resource(resource)
+
+    def _wait_established(self, crds: list[Ref]) -> None:
+        """Wait until CRDs are established, and remind a server that has forgotten some.
+
+        One that restarts after it has accepted a CRD's names and before it has established the CRD takes that up again
+        only when the CRD changes, which applying the same once more does not do.
+        """
+        soon = min(self.deadline, time.monotonic() + CRD_LAG)
+        try:
+            wait_for(self.api, crds, present, soon, self.selector, self.say, explain=False)
+        except NotReadyError as error:
+            for ref in error.objects:
+                for value in ("now", None):
+                    change = {"metadata": {"annotations": {REMINDER_ANNOTATION: value}}}
+                    self.api.patch(ref.api_version, ref.kind, ref.name, change)
+            wait_for(self.api, error.objects, present, self.deadline, self.selector, self.say)
 
     # -- deleting ------------------------------------------------------------------------------------------------
 
@@ -560,11 +664,11 @@ class ApplySet:
             return
         listed: set[str] = set()
         for item in self.api.list("v1", "ConfigMap", label_selector=ID_LABEL).items:
-            if _labels(item)[ID_LABEL] != self.id:
+            if labels_of(item)[ID_LABEL] != self.id:
                 listed |= _names((item["metadata"].get("annotations") or {}).get(SHARED_ANNOTATION))
         for name in names:
             live = self.api.get("v1", "Namespace", name)
-            if name in listed or live is None or SHARED_LABEL not in _labels(live):
+            if name in listed or live is None or SHARED_LABEL not in labels_of(live):
                 continue
             if user := self._foreign_in_namespace(name):
                 self.outcome.add("kept", live)
@@ -663,16 +767,17 @@ def _as_member(obj: JSON, set_id_: str) -> JSON:
     return member
 
 
-def _labels(obj: Mapping[str, Any]) -> JSON:
-    return obj["metadata"].get("labels") or {}
-
-
 def _names(annotation: str | None) -> frozenset[str]:
     return frozenset(name for name in (annotation or "").split(",") if name)
 
 
-def _key_of_entry(entry: Mapping[str, str]) -> Key:
-    return Ref(entry["apiVersion"], entry["kind"], entry["namespace"], entry["name"]).key
+def _ref_of_entry(entry: Mapping[str, str]) -> Ref:
+    return Ref(entry["apiVersion"], entry["kind"], entry["namespace"], entry["name"])
+
+
+def _foreign_text(objects: Collection[JSON]) -> str:
+    lines = [f"- {_ref_of_entry(obj)} {obj['owner']}" for obj in objects]
+    return "others have made what it would make. Nothing of the set was applied:\n" + "\n".join(lines)
 
 
 def _refused(obj: Mapping[str, Any], error: ApiError) -> str:
@@ -680,7 +785,10 @@ def _refused(obj: Mapping[str, Any], error: ApiError) -> str:
     conflicts = [cause for cause in error.causes if cause.get("reason") == "FieldManagerConflict"]
     if conflicts:
         fields = "; ".join(f"field {cause.get('field')}: {cause.get('message')}" for cause in conflicts)
-        return f"{ref_of(obj)}: {fields}. Leave these fields out, or take them over with force_conflicts: true"
+        return (
+            f"{ref_of(obj)}: {fields}. Undo that edit, leave these fields out, or take them over with "
+            "force_conflicts: true"
+        )
     hint = ""
     if "field is immutable" in str(error):
         hint = ". The field cannot be changed in place: delete the object or give the new one another name"

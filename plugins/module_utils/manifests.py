@@ -155,7 +155,7 @@ def phase_of(obj: Mapping[str, Any]) -> int:
 
 def in_phases(objects: Iterable[JSON]) -> list[list[JSON]]:
     """Objects grouped by phase, in the order of application, without empty phases."""
-    groups: list[list[JSON]] = [[] for _ in PHASES]
+    groups: list[list[JSON]] = [[] for _unused in PHASES]
     for obj in objects:
         groups[phase_of(obj)].append(obj)
     return [group for group in groups if group]

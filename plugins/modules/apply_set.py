@@ -15,6 +15,8 @@ description:
   - Applies any number of objects in one task by server-side apply, in phases - namespaces, CRDs, configuration,
     workloads, custom resources, APIServices, autoscalers - and in parallel within a phase.
   - The objects are a set (an ApplySet as in KEP-3659). What the set owned before and no longer names is deleted.
+  - An object that exists already and is not of the set is somebody else's - then nothing is applied, unless O(adopt).
+    Namespaces that exist already are left as they are, and are no members.
   - Waits, by watching, until every object is really ready, and says for those that are not why.
   - Runs in the controller's own process; nothing is sent to a machine.
 options:
@@ -23,15 +25,6 @@ options:
       - Name of the set. Its parent is a ConfigMap of that name.
     type: str
     required: true
-  kubeconfig:
-    description:
-      - Path of the kubeconfig of the cluster.
-    type: path
-    required: true
-  context:
-    description:
-      - Context of the kubeconfig; its current one by default.
-    type: str
   parent_namespace:
     description:
       - Namespace of the set's parent. It must exist.
@@ -80,6 +73,15 @@ options:
       - Take over fields that another field manager owns, instead of failing with their names.
     type: bool
     default: false
+  adopt:
+    description:
+      - Take over objects that exist already and are not of the set, instead of failing with their names and owners.
+        They become what the definition says, whoever wrote what into them, and are members from then on.
+      - One that cannot be changed into that, as a Deployment's selector never changes, is deleted and made anew. CRDs
+        and volumes are never deleted for this, and members of another set are never taken.
+      - What an APIService or Service that is taken over led to before is left as it is, and named.
+    type: bool
+    default: false
   wait:
     description:
       - Wait until all objects are ready. CRDs are waited for, and deletions too, even if this is V(false).
@@ -100,6 +102,9 @@ attributes:
   diff_mode:
     support: full
     description: Before and after of every object that changes; values of Secrets are redacted.
+extends_documentation_fragment:
+  - kubescale.fleet.cluster
+  - kubescale.fleet.cluster.context
 """
 
 EXAMPLES = r"""
@@ -130,9 +135,27 @@ objects:
     namespace: {description: Namespace; empty for cluster-wide kinds, type: str, returned: always}
     name: {description: Name, type: str, returned: always}
     action:
-      description: One of created, configured, unchanged, pruned, deleted, kept.
+      description: One of created, configured, adopted, replaced, unchanged, pruned, deleted, kept.
       type: str
       returned: always
+foreign:
+  description: Objects that stand in the way, with their owners.
+  returned: when they are why the task failed
+  type: list
+  elements: dict
+  sample:
+    - apiVersion: apiregistration.k8s.io/v1
+      kind: APIService
+      namespace: ''
+      name: v1beta1.metrics.k8s.io
+      owner: belongs to Helm release kube-system/metrics-server
+unused:
+  description: Objects of others that an adopted APIService or Service led to, and that are of no use any more.
+  returned: always
+  type: list
+  elements: dict
+  sample:
+    - {apiVersion: apps/v1, kind: Deployment, namespace: monitoring, name: adapter}
 seconds:
   description: Seconds that the task took, waiting included.
   returned: always

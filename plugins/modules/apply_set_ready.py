@@ -14,19 +14,15 @@ author: kubescale founders (@kubescale)
 description:
   - Waits, by watching, for several sets at once, so that components can start beside each other
     after M(kubescale.fleet.apply_set) with O(kubescale.fleet.apply_set#module:wait=false).
-  - On time-out, or when something failed for good, says for each broken object why - conditions, pod events, last log
-    lines.
-  - Runs in the controller's own process; nothing is sent to a machine. In check mode it waits for nothing.
+  - On time-out, or when something failed for good, says for each broken object why - its conditions and events, its
+    broken pods with their events, containers and last log lines (of the run before, too), and what is wrong with the
+    volume claims and nodes that these need. An object gets 40 lines at most.
+  - Runs in the controller's own process; nothing is sent to a machine.
+attributes:
+  check_mode:
+    support: full
+    description: Waits for nothing.
 options:
-  kubeconfig:
-    description:
-      - Path of the kubeconfig of the cluster.
-    type: path
-    required: true
-  context:
-    description:
-      - Context of the kubeconfig; its current one by default.
-    type: str
   names:
     description:
       - Names of the sets. By default those that M(kubescale.fleet.apply_set) applied to the cluster in this run; if it
@@ -43,6 +39,9 @@ options:
       - Seconds to wait at most.
     type: int
     default: 300
+extends_documentation_fragment:
+  - kubescale.fleet.cluster
+  - kubescale.fleet.cluster.context
 """
 
 EXAMPLES = r"""

@@ -126,7 +126,7 @@ def test_a_cluster_that_is_not_made_yet(run: Playbook, tmp_path: Path) -> None:
     assert "does not exist yet" in applied["msg"]
     assert [result["changed"] for result in (removed, ready)] == [False, False]
     assert (
-        "does not exist; has the cluster been made?"
+        "does not exist: the cluster was not made yet"
         in run(apply_set(name="a", state="absent", kubeconfig=missing))[0]["msg"]
     )
 

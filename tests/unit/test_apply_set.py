@@ -9,13 +9,11 @@ import hashlib
 from typing import Any
 
 import pytest
-import yaml
-from ansible_collections.kubescale.fleet.plugins.action import apply_set, apply_set_ready
 from ansible_collections.kubescale.fleet.plugins.module_utils import applyset
 from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import Outcome, kinds_of_crds, set_id
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError
-from ansible_collections.kubescale.fleet.plugins.modules import apply_set as apply_set_documentation
-from ansible_collections.kubescale.fleet.plugins.modules import apply_set_ready as apply_set_ready_documentation
+from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import DefinitionError, Ref
+from ansible_collections.kubescale.fleet.plugins.module_utils.waiting import NotReadyError
 
 DEPLOYMENT: dict[str, Any] = {
     "apiVersion": "apps/v1",
@@ -56,6 +54,26 @@ def test_text_of_secrets_is_applied_as_data() -> None:
     assert body["stringData"] == {"a": "b"}
 
 
+class NoKinds:
+    """An API server that serves nothing."""
+
+    def resources(self) -> dict[tuple[str, str], Any]:
+        return {}
+
+
+@pytest.mark.parametrize(
+    ("version", "advice"),
+    [
+        ("monitoring.coreos.com/v1", "role prometheus brings it: run site.yml with --tags prometheus first"),
+        ("example.org/v1", "apply its CRD first, or correct the apiVersion"),
+    ],
+)
+def test_a_missing_kind_is_said_with_what_brings_it(version: str, advice: str) -> None:
+    monitor = {"apiVersion": version, "kind": "Monitor", "metadata": {"name": "a", "namespace": "b"}}
+    with pytest.raises(DefinitionError, match=advice):
+        applyset.ApplySet(NoKinds(), "x")._check_scopes([monitor])  # type: ignore[arg-type]
+
+
 def test_kinds_that_crds_make() -> None:
     versions = [{"name": "v1", "served": True}, {"name": "v0", "served": False}]
     spec = {"group": "g.io", "names": {"kind": "Thing", "plural": "things"}, "scope": "Cluster", "versions": versions}
@@ -89,23 +107,21 @@ def test_only_real_actions_count_as_change() -> None:
     assert len(outcome.diff) == 1
 
 
-@pytest.mark.parametrize(
-    ("plugin", "documentation"),
-    [
-        (apply_set, apply_set_documentation),
-        (apply_set_ready, apply_set_ready_documentation),
-    ],
-)
-def test_documentation_equals_arguments(plugin: Any, documentation: Any) -> None:
-    options = yaml.safe_load(documentation.DOCUMENTATION)["options"]
-    facts = ("type", "elements", "choices", "default", "required")
+def test_a_server_that_forgot_a_crd_is_reminded_by_a_change_that_goes_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    ref = Ref("apiextensions.k8s.io/v1", "CustomResourceDefinition", "", "things.example.org")
+    waits: list[list[Ref]] = []
+    patches: list[Any] = []
 
-    def of(entry: dict[str, Any], nested: str) -> dict[str, Any]:
-        known = {key: entry[key] for key in facts if key in entry}
-        return known | {"options": {name: of(option, nested) for name, option in (entry.get(nested) or {}).items()}}
+    class Forgetful(NoKinds):
+        def patch(self, api_version: str, kind: str, name: str, body: Any) -> None:
+            patches.append((kind, name, body["metadata"]["annotations"][applyset.REMINDER_ANNOTATION]))
 
-    assert {name: of(option, "suboptions") for name, option in options.items()} == {
-        name: of(argument, "options") for name, argument in plugin.ARGUMENTS.items()
-    }
-    yaml.safe_load(documentation.RETURN)
-    yaml.safe_load(documentation.EXAMPLES)
+    def wait_for(_api: Any, refs: list[Ref], *_rest: Any, **_options: Any) -> None:
+        waits.append(refs)
+        if not patches:
+            raise NotReadyError("not established", refs)
+
+    monkeypatch.setattr(applyset, "wait_for", wait_for)
+    applyset.ApplySet(Forgetful(), "x")._wait_established([ref])  # type: ignore[arg-type]
+    assert waits == [[ref], [ref]]
+    assert patches == [(ref.kind, ref.name, "now"), (ref.kind, ref.name, None)]

@@ -7,7 +7,8 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import absent, present, readiness
+from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import readiness
+from ansible_collections.kubescale.fleet.plugins.module_utils.waiting import absent, present
 
 JSON = dict[str, Any]
 
@@ -116,7 +117,7 @@ SCHEDULED = {"desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAv
         (obj("Thing", "example.com/v1", {"conditions": [condition("Ready", "False")]}), "Ready=False"),
         (obj("Thing", "example.com/v1", {"conditions": [condition("Available", "Unknown")]}), "Available=Unknown"),
         (obj("Thing", "example.com/v1", {"observedGeneration": 1}), "newest generation"),
-        (obj("Prometheus", "monitoring.coreos.com/v1", None), "no condition Available yet"),
+        (obj("Prometheus", "monitoring.coreos.com/v1", None), "its operator has not seen it yet"),
         (
             obj("Prometheus", "monitoring.coreos.com/v1", {"conditions": [condition("Available")]}),
             "no condition Reconc",
