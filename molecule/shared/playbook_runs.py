@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -41,10 +42,15 @@ class Run:
         return "\n".join(str(result.get("msg", result)) for results in failed.values() for result in results)
 
 
-def run_playbook(playbook: str, *arguments: str) -> Run:
-    """Run a playbook of the repository against the scenario's inventory; the result is parsed, never searched."""
-    done = subprocess.run(
-        ["ansible-playbook", f"--inventory={INVENTORY}", f"playbooks/{playbook}.yml", *arguments],
+def run_playbook(playbook: str, *arguments: str, inventory: Path = INVENTORY) -> Run:
+    """Run a playbook of the repository, against the scenario's inventory; the result is parsed, never searched."""
+    return start_playbook(playbook, *arguments, inventory=inventory)()
+
+
+def start_playbook(playbook: str, *arguments: str, inventory: Path = INVENTORY) -> Callable[[], Run]:
+    """Start the same; the result is a function that waits for the run's end."""
+    run = subprocess.Popen(
+        ["ansible-playbook", f"--inventory={inventory}", f"playbooks/{playbook}.yml", *arguments],
         cwd=REPOSITORY,
         env={
             **os.environ,
@@ -52,11 +58,17 @@ def run_playbook(playbook: str, *arguments: str) -> Run:
             "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json",
             "ANSIBLE_DISPLAY_OK_HOSTS": "true",
         },
-        capture_output=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
         text=True,
-        check=False,
     )
-    # The phases callback writes lines before and after the report.
-    start = f"\n{done.stdout}".find("\n{\n")
-    report = json.JSONDecoder().raw_decode(done.stdout, start)[0] if start >= 0 else {"stats": {}, "plays": []}
-    return Run(done.returncode, report, done.stdout + done.stderr)
+
+    def finish() -> Run:
+        said, complained = run.communicate()
+        # The phases callback writes lines before and after the report.
+        start = f"\n{said}".find("\n{\n")
+        report = json.JSONDecoder().raw_decode(said, start)[0] if start >= 0 else {"stats": {}, "plays": []}
+        return Run(run.returncode, report, said + complained)
+
+    return finish

@@ -10,12 +10,12 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
 
 
 def cluster_facts(configuration: dict[str, Any]) -> dict[str, str]:
     """Return what roles need of a ClusterConfiguration; empty strings for an empty one."""
-    host, _, port = configuration.get("controlPlaneEndpoint", "").rpartition(":")
+    host, _unused, port = configuration.get("controlPlaneEndpoint", "").rpartition(":")
     networking = configuration.get("networking", {})
     return {
         "host": host,
@@ -39,9 +39,11 @@ class ActionModule(ActionBase):
         if self._task.check_mode and not Path(arguments["kubeconfig"]).exists():
             return {"changed": False, "ansible_facts": {"kubescale_cluster": cluster_facts({})}}
         try:
-            stored = connect(arguments["kubeconfig"]).get("v1", "ConfigMap", "kubeadm-config", "kube-system")
+            stored = connect(arguments["kubeconfig"], patience=RESTART).get(
+                "v1", "ConfigMap", "kubeadm-config", "kube-system"
+            )
         except (ApiError, KubeconfigError) as error:
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(str(error)) from None
         if stored is None:
             raise AnsibleActionFail(
                 f"The cluster of {arguments['kubeconfig']} has no ConfigMap kube-system/kubeadm-config: kubeadm did "

@@ -21,10 +21,10 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.joining import (
     home_kubeconfig,
     is_home,
     missing_settings,
-    wait_ready,
     write_private,
 )
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (
+    RESTART,
     ApiError,
     KubeconfigError,
     connect,
@@ -60,13 +60,23 @@ class ActionModule(ActionBase):
                 return self._init(arguments, node, variables)
             return self._join(arguments, node, variables)
         except (JoinError, ApiError, KubeconfigError) as error:
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(str(error)) from None
 
     def _on_machine(self, arguments: dict[str, Any], variables: dict[str, Any], **more: str) -> dict[str, Any]:
-        given = {
-            name: arguments[name] for name in ("action", "cluster", "config", "certificate_key") if arguments[name]
-        }
-        return self._execute_module("kubescale.fleet.kubeadm", {**given, **more}, task_vars=variables)
+        names = ("action", "cluster", "config", "certificate_key")
+        given = {name: arguments[name] for name in names if arguments[name]}
+        result = self._execute_module("kubescale.fleet.kubeadm", {**given, **more}, task_vars=variables)
+        if "module_stdout" in result:  # it did not come to its own end
+            said = f"{result['module_stdout']}{result.get('module_stderr', '')}".strip().splitlines()
+            broke = f"{variables['inventory_hostname']} broke off in the middle of kubeadm {arguments['action']}"
+            return {
+                "failed": True,
+                "msg": f"{broke}{': ' + said[-1] if said else ''}. Did the machine restart? When it is back, run "
+                "again: this attempt is then taken back first.",
+            }
+        if result.get("failed"):
+            result["msg"] = f"{variables['inventory_hostname']}: {result['msg']}"
+        return result
 
     def _init(self, arguments: dict[str, Any], node: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         kubeconfig = Path(arguments["kubeconfig"])
@@ -96,7 +106,7 @@ class ActionModule(ActionBase):
     def _compare(self, kubeconfig: Path, wanted: dict[str, Any]) -> None:
         """Say which wanted settings the running cluster does not have; those that cannot be had are errors."""
         api = connect(kubeconfig)
-        wait_ready(api)
+        api.wait_ready(RESTART)
         stored = api.get("v1", "ConfigMap", "kubeadm-config", "kube-system")
         live = yaml.safe_load((stored or {}).get("data", {}).get("ClusterConfiguration", "{}"))
         different = missing_settings({k: v for k, v in wanted.items() if k not in ("apiVersion", "kind")}, live)
@@ -122,7 +132,7 @@ class ActionModule(ActionBase):
             return self._on_machine(arguments, variables)
         name = variables["inventory_hostname"]
         path = Path(arguments["kubeconfig"])
-        content, api = read_kubeconfig(path), connect(path)
+        content, api = read_kubeconfig(path), connect(path, patience=RESTART)
         ServingCertificates(api, name, []).forget()
         if node["state"] == "unfinished":
             # kubeadm refuses a name whose node was ready a moment ago.

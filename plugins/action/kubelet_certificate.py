@@ -4,13 +4,19 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.kubescale.fleet.plugins.module_utils.joining import JoinError, ServingCertificates
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.joining import (
+    JoinError,
+    LateError,
+    ServingCertificates,
+)
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.services import service_troubles
 
 
 class ActionModule(ActionBase):
@@ -35,7 +41,7 @@ class ActionModule(ActionBase):
             return {"changed": True, "approved": 1, "msg": "The cluster is not made yet."}
         try:
             requests = ServingCertificates(
-                connect(arguments["kubeconfig"]), arguments["machine"], arguments["addresses"]
+                connect(arguments["kubeconfig"], patience=RESTART), arguments["machine"], arguments["addresses"]
             )
             if self._task.check_mode:
                 approved = len(requests.pending())
@@ -46,6 +52,12 @@ class ActionModule(ActionBase):
                 for request in pending:
                     requests.approve(request)
                 approved = len(pending)
+        except LateError as error:
+            raise AnsibleActionFail("\n".join([str(error), *service_troubles(self._output)])) from error
         except (JoinError, ApiError, KubeconfigError) as error:
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(str(error)) from None
         return {"changed": approved > 0, "approved": approved}
+
+    def _output(self, command: list[str]) -> str:
+        """What a command writes on the machine."""
+        return str(self._low_level_execute_command(shlex.join(command))["stdout"])

@@ -19,8 +19,9 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.preflight import S
 
 try:
     from ansible._internal._datatag._tags import Origin
-except ImportError:  # ansible-core 2.18 does not know where a value was set
+except ImportError:  # ansible-core 2.18: strings of YAML files know their own place, and every text may be a template
     Origin = None
+TEMPLATES_ALLOWED = {"trusted_as_template": True} if Origin else {}
 
 COLLECTION = Path(__file__).resolve().parents[2]
 # Roles that run on machines, with the group they run on; the others run on the hosts of the clusters' APIs.
@@ -30,21 +31,27 @@ NAMED_HOSTS = 4
 # What a type cannot say about the variables of one cluster: the check, and the variables it takes in this order.
 CHECKS: tuple[tuple[Callable[..., list[str]], tuple[str, ...]], ...] = (
     (preflight.check_target, ("hpa_target",)),
+    (preflight.check_resolution, ("metrics_server_resolution",)),
     (preflight.check_replicas, ("hpa_min_replicas", "hpa_max_replicas")),
     (preflight.check_windows, ("prometheus_adapter_rules", "demo_app_scrape_interval")),
     (preflight.check_metric, ("hpa_metric", "prometheus_adapter_rules")),
     (preflight.check_order, ("prometheus_adapter_relist_interval", "prometheus_adapter_max_age")),
 )
 NETWORKS = ("control_plane_pod_network", "control_plane_service_network")
+# Variables that say where parts come from; machines and the hosts of APIs use them.
+ARTIFACTS = ("artifacts_source", "artifacts_mirrors", "artifacts_versions")
 # Variables that hold a machine's address.
 ADDRESSES = ("ansible_host", "node_prep_address", "sandbox_address")
 # The variables of roles that are named above; a test proves that they exist.
-CHECKED = {name for _, names in CHECKS for name in names} | set(NETWORKS)
+CHECKED = {name for _unused, names in CHECKS for name in names} | set(NETWORKS) | set(ARTIFACTS)
 
 
 def where_set(value: object) -> str:
     """Say where a value was set: file and line, relative to the current directory; empty if that is not known."""
-    origin = Origin.get_tag(value) if Origin else None
+    if Origin is None:
+        file, line, _column = getattr(value, "ansible_pos", ("", 0, 0))
+        return f"{os.path.relpath(file)}:{line}" if file else ""
+    origin = Origin.get_tag(value)
     if origin is None:
         return ""
     if origin.path:
@@ -58,6 +65,8 @@ class HostVariables:
 
     def __init__(self, raw: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]], loader: DataLoader) -> None:
         self.raw = raw
+        # In ansible-core 2.18 numbers do not know where they were set, but their names do.
+        self._names = {name: name for name in raw}
         self._options = options
         self._defaults = {name: option["default"] for name, option in options.items() if "default" in option}
         self._templar = Templar(loader=loader, variables={**self._defaults, **raw})
@@ -75,8 +84,13 @@ class HostVariables:
             value = self._templar.template(source[name])
         except AnsibleError:
             return None, []
-        setting = Setting(name, value, where_set(source[name]) if source is self.raw else "default")
+        place = where_set(source[name]) or where_set(self._names[name]) if source is self.raw else "default"
+        setting = Setting(name, value, place)
         return preflight.check_option(setting, self._options[name]) if name in self._options else (setting, [])
+
+    def default(self, name: str) -> str:
+        """The default of a variable, as roles see it."""
+        return str(self._templar.template(self._defaults[name]))
 
     def all(self, *names: str) -> list[Setting]:
         """Those of the variables that are known."""
@@ -137,6 +151,8 @@ class ActionModule(ActionBase):
         for cluster in groups.get(API_GROUP, []):
             mine = {name: host for name, host in machines.items() if host.raw.get("cluster_name") == cluster}
             problems.add(cluster, self._check_networks(mine))
+            everyone = {name: host for name, host in hosts.items() if host.raw.get("cluster_name") == cluster}
+            problems.add(cluster, self._check_artifacts(everyone))
         lines = problems.lines()
         if lines:
             result["failed"] = True
@@ -148,7 +164,7 @@ class ActionModule(ActionBase):
         """The options of every role of the collection: variable to option, by role."""
         roles = {}
         for file in sorted(COLLECTION.glob("roles/*/meta/argument_specs.yml")):
-            content = self._loader.load_from_file(str(file), trusted_as_template=True)
+            content = self._loader.load_from_file(str(file), **TEMPLATES_ALLOWED)
             roles[file.parents[1].name] = content["argument_specs"]["main"].get("options", {})
         return roles
 
@@ -187,11 +203,24 @@ class ActionModule(ActionBase):
             for name, option in options.items():
                 if name.endswith("_version") and name in host.raw and "default" in option:
                     for version in host.all(name):
-                        wrong += preflight.check_version(version, [str(option["default"])])
+                        wrong += preflight.check_version(version, [host.default(name)])
         for check, names in CHECKS if API_GROUP in mine else []:
             settings = host.all(*names)
             if len(settings) == len(names):
                 wrong += check(*settings)
+        return wrong
+
+    @staticmethod
+    def _check_artifacts(hosts: Mapping[str, HostVariables]) -> list[str]:
+        """Check where a cluster's parts come from: the same for all its hosts, and nothing missing."""
+        wrong: list[str] = []
+        for name in ARTIFACTS:
+            known = [setting for host in hosts.values() for setting in host.all(name)]
+            wrong += preflight.check_same(known)
+        if not wrong and (host := next(iter(hosts.values()), None)):
+            settings = host.all(*ARTIFACTS)
+            if len(settings) == len(ARTIFACTS):
+                wrong += preflight.check_artifacts(*settings)
         return wrong
 
     @staticmethod
@@ -212,7 +241,9 @@ class ActionModule(ActionBase):
         """Check the ranges of one cluster against each other and against its machines."""
         wrong: list[str] = []
         sandbox = [setting for host in machines.values() for setting in host.all("sandbox_address")]
-        addresses = [setting for host in machines.values() for setting in host.all("ansible_host", "node_prep_address")]
+        # Those of sandbox machines lie in the sandbox's range, as they must.
+        others = [host for host in machines.values() if host.get("sandbox_address") is None]
+        addresses = [setting for host in others for setting in host.all("ansible_host", "node_prep_address")]
         for host in machines.values():
             ranges = [*host.all(*NETWORKS), *preflight.sandbox_ranges(sandbox)]
             wrong += [text for text in preflight.check_networks(ranges, addresses) if text not in wrong]

@@ -6,25 +6,41 @@ from __future__ import annotations
 
 import json
 import shlex
+import time
+from collections.abc import Collection
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
+from ansible_collections.kubescale.fleet.plugins.action.apply_set import how_to_adopt
+from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import set_id
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, ApiError, KubeconfigError, connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.ownership import others_that_serve
 
 LEAST_PYTHON = (3, 9)
+#: API groups that only one component of a cluster can serve, by the role that makes it.
+API_GROUPS = {
+    "prometheus": "monitoring.coreos.com",
+    "metrics_server": "metrics.k8s.io",
+    "prometheus_adapter": "custom.metrics.k8s.io",
+}
+# Seconds by which a machine's clock may differ from the controller's: certificates and tokens made by the one must be
+# valid for the other at once.
+CLOCK_SECONDS = 60
 PROGRAM = """
-import json, os, sys
+import json, os, sys, time
 print(json.dumps({
     "uid": os.geteuid(),
     "python": list(sys.version_info[:3]),
     "init": open("/proc/1/comm").read().strip(),
+    "time": time.time(),
 }))
 """
 
 
-def judge(found: dict[str, Any]) -> list[str]:
-    """Say what a machine lacks, from what it said about itself."""
+def judge(found: dict[str, Any], before: float, after: float) -> list[str]:
+    """Say what a machine lacks, from what it said about itself between two times (seconds since 1970) of ours."""
     lacks = []
     if found["uid"] != 0:
         lacks.append(f"the user there has uid {found['uid']} and may not become root: check ansible_user and sudo")
@@ -34,7 +50,20 @@ def judge(found: dict[str, Any]) -> list[str]:
         lacks.append(f"its Python is {version}, but must be {least} or newer: set ansible_python_interpreter")
     if found["init"] != "systemd":
         lacks.append(f"its first process is {found['init']}, but must be systemd, which runs containerd and kubelet")
+    ahead, behind = found["time"] - after, before - found["time"]
+    if max(ahead, behind) > CLOCK_SECONDS:
+        wrong = f"{ahead:.0f} s ahead of" if ahead > 0 else f"{behind:.0f} s behind"
+        lacks.append(
+            f"its clock is {wrong} the controller's (allowed are {CLOCK_SECONDS} s): set the wrong one of the two, "
+            "best by network time (timedatectl set-ntp true)"
+        )
     return lacks
+
+
+def is_selected(role: str, run_tags: Collection[str], skip_tags: Collection[str]) -> bool:
+    """Tell whether a run with these tags runs a role, whose tag is its name."""
+    wanted = not run_tags or bool({"all", "tagged", role} & set(run_tags))
+    return wanted and not {"tagged", role} & set(skip_tags)
 
 
 class ActionModule(ActionBase):
@@ -49,7 +78,7 @@ class ActionModule(ActionBase):
         result = super().run(tmp, variables)
         self.validate_argument_spec({})
         if "clusters" in variables["group_names"]:
-            problem = self._reach_api(variables)
+            problem = self._reach_api(variables, result)
         else:
             problem = self._reach_machine(variables, result)
         if problem:
@@ -57,15 +86,41 @@ class ActionModule(ActionBase):
             result["msg"] = problem
         return result
 
-    def _reach_api(self, variables: dict[str, Any]) -> str:
+    def _reach_api(self, variables: dict[str, Any], result: dict[str, Any]) -> str:
         if not variables.get("cluster_existing"):
             return ""
         kubeconfig = str(self._templar.template(variables["cluster_kubeconfig"]))
         try:
-            connect(kubeconfig).raw("/version")
+            api = connect(kubeconfig)
+            api.raw("/version")
+            return self._served_by_others(api, variables, result)
         except (ApiError, KubeconfigError, OSError) as error:
             return f"Cluster {variables['inventory_hostname']} cannot be reached by {kubeconfig}: {error}"
-        return ""
+
+    def _served_by_others(self, api: Api, variables: dict[str, Any], result: dict[str, Any]) -> str:
+        """Say which APIs that this run would serve somebody else serves; roles find what else is in their way."""
+        groups = {
+            group: role
+            for role, group in API_GROUPS.items()
+            if is_selected(role, variables["ansible_run_tags"], variables["ansible_skip_tags"])
+            and self._templar.template(variables.get(f"{role}_state", "present")) == "present"
+            and not boolean(self._templar.template(variables.get(f"{role}_adopt", False)))
+        }
+        ids = {group: set_id(role.replace("_", "-"), "kube-system") for group, role in groups.items()}
+        found = others_that_serve(api, ids)
+        if not found:
+            return ""
+        result["foreign"] = [{**ref.as_dict(), "owner": owner, "role": groups[group]} for ref, owner, group in found]
+        lines = [f"- {ref} {owner}" for ref, owner, _group in found]
+        advice = [how_to_adopt(role) for group, role in groups.items() if group in {entry[2] for entry in found}]
+        return "\n".join(
+            [
+                f"Cluster {variables['inventory_hostname']} has what this run would make, and it is somebody else's. "
+                "Nothing was changed:",
+                *lines,
+                *advice,
+            ]
+        )
 
     def _reach_machine(self, variables: dict[str, Any], result: dict[str, Any]) -> str:
         name = variables["inventory_hostname"]
@@ -73,6 +128,7 @@ class ActionModule(ActionBase):
         place = name if address == name else f"{name} ({address})"
         interpreter = str(self._templar.template(variables.get("ansible_python_interpreter", "/usr/bin/python3")))
         by = self._connection.transport
+        before = time.time()
         try:
             answer = self._low_level_execute_command(f"{shlex.quote(interpreter)} -c {shlex.quote(PROGRAM)}")
         except AnsibleConnectionFailure as error:
@@ -87,7 +143,7 @@ class ActionModule(ActionBase):
             )
         found = json.loads(answer["stdout_lines"][-1])
         result["found"] = found
-        lacks = judge(found)
+        lacks = judge(found, before, time.time())
         return f"Machine {place}: {'; '.join(lacks)}" if lacks else ""
 
     @staticmethod

@@ -17,7 +17,13 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.certificates impor
     ServingCertificate,
     check_secret,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, ApiError, KubeconfigError, connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (
+    RESTART,
+    Api,
+    ApiError,
+    KubeconfigError,
+    connect,
+)
 from cryptography import x509
 
 # Where kubeadm keeps the cluster's CA on a control plane.
@@ -42,7 +48,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Result of the task: certificate, private_key, ca, and why it is a new one. Raises AnsibleActionFail."""
         result: dict[str, Any] = super().run(tmp, task_vars) | {"changed": False}
-        _, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        _unused, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
         if not args["dns_names"]:
             raise AnsibleActionFail("dns_names is empty; name at least one DNS name that clients use")
         if not 0 <= args["renew_before"] < args["days"]:
@@ -53,11 +59,11 @@ class ActionModule(ActionBase):
             return result | {"reason": "there is no cluster yet", "certificate": "", "private_key": "", "ca": ""}
         where = f"Secret {args['namespace']}/{args['name']}"
         try:
-            api = connect(args["kubeconfig"])
+            api = connect(args["kubeconfig"], patience=RESTART)
             secret = api.get("v1", "Secret", args["name"], args["namespace"])
             authority = None if args["own_authority"] else cluster_authority(api)
         except (ApiError, KubeconfigError) as error:
-            raise AnsibleActionFail(f"{where}: {error}") from error
+            raise AnsibleActionFail(f"{where}: {error}") from None
         reason = ""
         try:
             found = check_secret(secret, args["dns_names"], authority, args["renew_before"])

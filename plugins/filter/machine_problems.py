@@ -21,17 +21,33 @@ options:
     description: Name of the cluster that the machine belongs to by the inventory.
     type: str
     required: true
+  kubernetes:
+    description: Version of Kubernetes that the run would install. A node keeps the one it joined with.
+    type: str
+    required: true
   memory:
     description: Least memory, in MiB.
     type: int
     required: true
   disk:
-    description: Least free disk space below /var/lib, in MiB. Asked of machines that are not nodes yet.
+    description: Least free disk space below /var/lib/containerd, in MiB. Asked of machines that are not nodes yet.
     type: int
+    required: true
+  ports:
+    description: TCP ports that its part in the cluster listens on. Asked of machines that are not nodes yet.
+    type: list
+    elements: int
     required: true
   tolerate_swap:
     description: Whether swap may be in use.
     type: bool
+    required: true
+  others:
+    description:
+      - Variables of the cluster's other machines, with C(inventory_hostname) and the fact C(kubescale_machine).
+      - A machine that is not a node yet must not have the host name, machine ID or product UUID of one of them.
+    type: list
+    elements: dict
     required: true
 """
 
@@ -41,7 +57,8 @@ EXAMPLES = r"""
     that: "{{ problems == [] }}"
   vars:
     problems: >-
-      {{ kubescale_machine | kubescale.fleet.machine_problems('demo', memory=1700, disk=4096, tolerate_swap=false) }}
+      {{ kubescale_machine | kubescale.fleet.machine_problems('demo', kubernetes='1.37.0', memory=1700, disk=4096,
+      ports=[10250], tolerate_swap=false, others=[]) }}
 """
 
 RETURN = r"""
@@ -51,15 +68,31 @@ _value:
   elements: str
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 ARCHITECTURES = ("x86_64", "aarch64")
 OLDEST_KERNEL = (4, 18)
 
 
+# What to do about an identity that two machines have.
+REMEDIES = {
+    "host name": "Give one of them another: hostnamectl set-hostname NAME",
+    "machine ID": "Make a new one on the copied machine: rm /etc/machine-id; systemd-machine-id-setup; reboot",
+    "product UUID": "Are they one machine, or copies of one? Give the copy a UUID of its own where it is virtualized",
+}
+
+
 def machine_problems(
-    machine: Mapping[str, Any], cluster: str, *, memory: int, disk: int, tolerate_swap: bool
+    machine: Mapping[str, Any],
+    cluster: str,
+    *,
+    kubernetes: str,
+    memory: int,
+    disk: int,
+    ports: Iterable[int],
+    tolerate_swap: bool,
+    others: Iterable[Mapping[str, Any]],
 ) -> list[str]:
     """Return what keeps the machine from being a node of ``cluster``; memory and disk in MiB."""
     node = machine["node"]
@@ -77,7 +110,16 @@ def machine_problems(
     if machine["memory_mib"] < memory:
         problems.append(f"it has {machine['memory_mib']} MiB of memory; its part in the cluster needs {memory}.")
     if node["state"] == "none" and machine["free_mib"] < disk:
-        problems.append(f"{machine['free_mib']} MiB are free below /var/lib; binaries and images need {disk}.")
+        problems.append(
+            f"{machine['free_mib']} MiB are free below /var/lib/containerd; binaries and images need {disk}."
+        )
+    if node["state"] == "none":
+        problems += [
+            f"its TCP port {port} is taken by {machine['listeners'][str(port)]}; Kubernetes needs it. End that program."
+            for port in ports
+            if str(port) in machine["listeners"]
+        ]
+        problems += shared_identities(machine, others)
     if machine["swap"] and not tolerate_swap:
         problems.append(
             f"swap is in use ({', '.join(machine['swap'])}), which makes memory limits meaningless. Switch it off "
@@ -95,7 +137,24 @@ def machine_problems(
             f"it is a node of cluster {node['cluster']}, but the inventory has it in {cluster}. "
             "Put it back there, or remove it from its cluster first with: kubeadm reset; rm -r /etc/kubescale"
         )
+    elif node["state"] == "ours" and node["version"] != kubernetes:
+        problems.append(
+            f"it joined {cluster} with Kubernetes {node['version']} (/etc/kubescale/node.json), and this run would "
+            f"bring {kubernetes}; a running cluster keeps its version. Ask for {node['version']} (artifacts_versions), "
+            "or make a new cluster."
+        )
     return problems
+
+
+def shared_identities(machine: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Return what the machine has in common with another one, and must not."""
+    return [
+        f"its {name} {value} is also that of {other['inventory_hostname']}; a cluster would take the two for one. "
+        f"{REMEDIES[name]}."
+        for other in others
+        for name, value in machine["identities"].items()
+        if other["kubescale_machine"]["identities"].get(name) == value
+    ]
 
 
 class FilterModule:

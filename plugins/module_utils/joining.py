@@ -34,6 +34,10 @@ class JoinError(Exception):
     """A machine cannot join; the message says why and what to do."""
 
 
+class LateError(JoinError):
+    """A kubelet has no serving certificate in time; why, its machine may know."""
+
+
 # -- kubeconfig ----------------------------------------------------------------------------------------------------
 
 
@@ -91,22 +95,6 @@ def endpoint(kubeconfig: Mapping[str, Any]) -> str:
     return urlsplit(kubeconfig["clusters"][0]["cluster"]["server"]).netloc
 
 
-def wait_ready(api: Api, seconds: float = 60) -> None:
-    """Wait until the API server is ready, as it is not right after its machine has started.
-
-    Raises the last ApiError if it is not within ``seconds``. A refused connection is tried again by the client for a
-    while, so this asks about every second.
-    """
-    deadline = time.monotonic() + seconds
-    while True:
-        try:
-            api.raw("/readyz")
-            return
-        except ApiError:
-            if time.monotonic() > deadline:
-                raise
-
-
 class JoinToken:
     """A bootstrap token that exists inside a ``with`` block, and for a quarter of an hour if that is never left."""
 
@@ -114,7 +102,7 @@ class JoinToken:
         self.api = api
         self.machine = machine
         self.now = now or (lambda: datetime.datetime.now(datetime.UTC))
-        self.identifier, self.secret = ("".join(secrets.choice(TOKEN_LETTERS) for _ in range(n)) for n in (6, 16))
+        self.identifier, self.secret = ("".join(secrets.choice(TOKEN_LETTERS) for _unused in range(n)) for n in (6, 16))
 
     def __enter__(self) -> str:
         ends = self.now() + datetime.timedelta(minutes=TOKEN_MINUTES)
@@ -151,7 +139,7 @@ class JoinToken:
             "Is kube-controller-manager running? kubectl --namespace kube-system get pods"
         )
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *_unused: object) -> None:
         self.api.delete("v1", "Secret", f"bootstrap-token-{self.identifier}", "kube-system")
 
 
@@ -193,7 +181,7 @@ def refusal(csr: Mapping[str, Any], machine: str, addresses: Collection[str]) ->
         return "it names no host and no address"
     allowed: set[object] = {machine, *map(ipaddress.ip_address, addresses)}
     foreign = [str(name.value) for name in names if name.value not in allowed]
-    return f"it asks for {', '.join(foreign)}, which the inventory does not give to {machine}" if foreign else ""
+    return f"it asks for {', '.join(foreign)}, which are not names or addresses of {machine}" if foreign else ""
 
 
 def condition(csr: Mapping[str, Any]) -> str:
@@ -232,15 +220,15 @@ class ServingCertificates:
         if why := refusal(csr, self.machine, self.addresses):
             raise JoinError(
                 f"CertificateSigningRequest {name} is not approved: {why}. If the machine's addresses have changed, "
-                "run "
-                f"node_prep on it again; otherwise somebody else uses its identity: kubectl describe csr {name}"
+                "run the playbook that prepares it again; otherwise somebody else uses its identity: "
+                f"kubectl describe csr {name}"
             )
         now = datetime.datetime.now(datetime.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
         approved = {
             "type": "Approved",
             "status": "True",
-            "reason": "MatchesInventory",
-            "message": "kubescale.fleet: name and addresses are those of the inventory's machine.",
+            "reason": "MatchesMachine",
+            "message": "kubescale.fleet: name and addresses are those of the machine.",
             "lastUpdateTime": now,
         }
         body = {**csr, "status": {**csr.get("status", {}), "conditions": [approved]}}
@@ -266,12 +254,27 @@ class ServingCertificates:
                 if event.type == "DELETED" or not self.is_ours(csr):
                     continue
                 if csr.get("status", {}).get("certificate"):
+                    # One for other addresses is of the time before the machine got these.
+                    if refusal(csr, self.machine, self.addresses):
+                        continue
                     return approvals
                 if not condition(csr) and csr["metadata"]["uid"] not in seen:
                     seen.add(csr["metadata"]["uid"])
                     self.approve(csr)
                     approvals += 1
-        raise JoinError(
-            f"The kubelet of {self.machine} has not asked for its serving certificate within {seconds:g} s. "
-            "Look at it there: journalctl --unit kubelet"
+        raise LateError(self._late(seconds))
+
+    def _late(self, seconds: float) -> str:
+        """Say how far a kubelet has come that has no certificate after ``seconds``."""
+        kind = "CertificateSigningRequest"
+        found = self.api.list(CSR_API, kind, field_selector=f"spec.signerName={SERVING_SIGNER}").items
+        mine = [csr for csr in found if self.is_ours(csr)]
+        if not mine:
+            return f"The kubelet of {self.machine} has not asked for its serving certificate within {seconds:g} s."
+        newest = max(mine, key=lambda csr: str(csr["metadata"].get("creationTimestamp")))
+        told = "; ".join(
+            f"{entry['type']}: {entry.get('message')}" for entry in newest["status"].get("conditions") or []
         )
+        text = f"The kubelet of {self.machine} has no serving certificate after {seconds:g} s"
+        text += f": {kind} {newest['metadata']['name']} is {condition(newest) or 'not approved'} ({told or 'no word'})."
+        return text + " Does kube-controller-manager run, which signs?" * (condition(newest) == "Approved")

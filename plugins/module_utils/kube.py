@@ -17,6 +17,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from http import HTTPStatus
 from http.client import responses
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -33,6 +34,17 @@ CONNECTIONS = 8
 #: Seconds to reach the server, and seconds of silence after which an answer is given up.
 CONNECT_TIMEOUT = 5.0
 READ_TIMEOUT = 30.0
+#: Seconds in which an API server that was restarted is expected back, and between two looks at whether it is: there is
+#: nothing to watch while nobody serves.
+RESTART = 60.0
+_LOOK_AGAIN = 0.5
+#: Seconds in which one that listens again knows its own roles and kinds.
+_SETTLING = 15.0
+#: Methods whose request may be sent again when the connection broke before its answer came. POST is none: what it
+#: makes may have been made.
+_REPEATABLE = frozenset({"GET", "PUT", "PATCH", "DELETE"})
+#: What a server answers that has begun to listen and does not know its own roles and kinds yet.
+_UNSETTLED = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.INTERNAL_SERVER_ERROR, HTTPStatus.SERVICE_UNAVAILABLE})
 #: libyaml reads and writes large manifests ten times faster; without it the pure Python classes do.
 YAML_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 YAML_DUMPER: Any = getattr(yaml, "CSafeDumper", yaml.SafeDumper)
@@ -116,8 +128,10 @@ class Event(NamedTuple):
 class Api:
     """One API server, safe to use from several threads. Make it with `connect`."""
 
-    def __init__(self, configuration: Configuration, pool: urllib3.PoolManager) -> None:
+    def __init__(self, configuration: Configuration, pool: urllib3.PoolManager, patience: float = 0.0) -> None:
         self.server: str = configuration.host.rstrip("/")
+        #: Seconds for which a request waits for a server that refuses or drops connections, as a restarted one does.
+        self.patience = patience
         self._configuration = configuration
         self._pool = pool
         #: What the server warned of, in its words (deprecated versions, pods that PodSecurity will refuse, ...).
@@ -326,7 +340,56 @@ class Api:
     ) -> JSON:
         return self.request(method, path, query, body, content_type)[1]
 
+    def wait_ready(self, seconds: float) -> None:
+        """Wait until the server says that it is ready, as it is not right after a start.
+
+        Raises the last ApiError if that is not so within ``seconds``.
+        """
+        deadline = time.monotonic() + seconds
+        while True:
+            try:
+                if self._send_once("GET", "/readyz").status == HTTPStatus.OK:
+                    return
+                problem = ApiError(f"{self.server} answers, but is not ready", reason="NotReady")
+            except ApiError as error:
+                problem = error
+            if time.monotonic() + _LOOK_AGAIN > deadline:
+                raise problem
+            threading.Event().wait(_LOOK_AGAIN)
+
     def _send(
+        self,
+        method: str,
+        path: str,
+        query: Mapping[str, str] | None = None,
+        body: Mapping[str, Any] | None = None,
+        content_type: str = "application/json",
+        timeout: float = READ_TIMEOUT,
+        accept: str = "application/json",
+        stream: bool = False,
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request; one that met a server in the middle of a restart is sent again when that is ready."""
+        request = (method, path, query, body, content_type, timeout, accept, stream)
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                response = self._send_once(*request)
+                break
+            except ApiError as error:
+                left = deadline - time.monotonic()
+                if left <= 0 or not _may_be_restarting(error, method):
+                    raise
+                self.wait_ready(left)
+        if self.patience and response.status in _UNSETTLED and method in _REPEATABLE:
+            try:
+                self.wait_ready(_SETTLING)
+            except ApiError:
+                return response  # not ready for other reasons, or not a matter for this user
+            response.close()
+            return self._send_once(*request)
+        return response
+
+    def _send_once(
         self,
         method: str,
         path: str,
@@ -373,10 +436,11 @@ class Api:
         return f"{self.server} cannot be reached: {cause}"
 
 
-def connect(kubeconfig: str | Path, context: str | None = None) -> Api:
+def connect(kubeconfig: str | Path, context: str | None = None, patience: float = 0.0) -> Api:
     """Client for the cluster of a kubeconfig file (and context; the current one if None). Sends nothing yet.
 
-    Raises KubeconfigError, with the file's name and what is wrong, if the file cannot be used.
+    A server that refuses connections is waited for up to ``patience`` seconds by each request. Raises KubeconfigError,
+    with the file's name and what is wrong, if the file cannot be used.
     """
     path = Path(kubeconfig).expanduser()
     content = read_kubeconfig(path)
@@ -396,8 +460,8 @@ def connect(kubeconfig: str | Path, context: str | None = None) -> Api:
     if configuration.tls_server_name:
         options |= {"server_hostname": configuration.tls_server_name, "assert_hostname": configuration.tls_server_name}
     if configuration.proxy:
-        return Api(configuration, urllib3.ProxyManager(configuration.proxy, **options))
-    return Api(configuration, urllib3.PoolManager(**options))
+        return Api(configuration, urllib3.ProxyManager(configuration.proxy, **options), patience)
+    return Api(configuration, urllib3.PoolManager(**options), patience)
 
 
 def read_kubeconfig(path: Path) -> Value:
@@ -405,7 +469,10 @@ def read_kubeconfig(path: Path) -> Value:
     try:
         return YAML_LOADER(path.read_text(encoding="utf-8")).get_single_data()
     except FileNotFoundError as error:
-        raise KubeconfigError(f"kubeconfig {path} does not exist; has the cluster been made?") from error
+        raise KubeconfigError(
+            f"kubeconfig {path} does not exist: the cluster was not made yet, or was made elsewhere. "
+            "Run site.yml without --tags first; it makes the control plane and brings its kubeconfig home"
+        ) from error
     except (OSError, UnicodeDecodeError) as error:
         raise KubeconfigError(f"kubeconfig {path} cannot be read: {error}") from error
     except yaml.YAMLError as error:
@@ -455,6 +522,19 @@ def _undecodable(entry: Value) -> str:
             except (ValueError, TypeError):
                 return key
     return ""
+
+
+def _may_be_restarting(error: ApiError, method: str) -> bool:
+    """Whether a request failed in the way in which a restarting server fails it, and may be sent again.
+
+    The machine is there and says that nobody listens, or the connection ended without an answer. A machine that is out
+    of reach, a wrong certificate or a server that hangs is no restart.
+    """
+    cause = error.__cause__
+    cause = getattr(cause, "reason", None) or cause
+    if isinstance(cause, urllib3.exceptions.NewConnectionError):
+        return isinstance(cause.__cause__, ConnectionRefusedError)
+    return isinstance(cause, urllib3.exceptions.ProtocolError) and method in _REPEATABLE
 
 
 def _tls(configuration: Configuration) -> ssl.SSLContext:

@@ -16,6 +16,14 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
+    ArtifactError,
+    Builder,
+    Cache,
+    cache_directory,
+    machine_architecture,
+    versioned_pins,
+)
 from ansible_collections.kubescale.fleet.plugins.module_utils.clusters import CLUSTER_VARIABLES
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (
     KubeconfigError,
@@ -23,8 +31,10 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (
     read_kubeconfig,
 )
 from ansible_collections.kubescale.fleet.plugins.module_utils.scaling import quantity
+from ansible_collections.kubescale.fleet.plugins.module_utils.sources import SOURCES, Request
 
 LEAST_SCRAPES = 4
+LEAST_RESOLUTION = 10
 # How alike a variable must be to one of a role to be taken for a misspelling of it (1.0: equal).
 LIKENESS = 0.9
 LIKENESS_WITHIN_ROLE = 0.75
@@ -99,7 +109,37 @@ def check_version(version: Setting, pinned: Sequence[str]) -> list[str]:
     """Check that a component's version is one of those that are pinned with their checksums."""
     if str(version.value) in pinned:
         return []
-    return [f"{version}: is not a pinned version; allowed: {', '.join(pinned)} (files/artifacts.yml)"]
+    return [
+        f"{version}: is not a pinned version; allowed: {', '.join(pinned)} (files/artifacts.yml). For another one, "
+        "leave this variable out and set artifacts_versions"
+    ]
+
+
+def check_same(settings: Sequence[Setting]) -> list[str]:
+    """Check that all hosts of a cluster have the same value of a variable."""
+    for setting in settings:
+        if setting.value != settings[0].value:
+            return [f"{setting}: another host of the cluster has {settings[0]}; set it for all hosts (group_vars/all)"]
+    return []
+
+
+def check_artifacts(source: Setting, mirrors: Setting, versions: Setting) -> list[str]:
+    """Check where parts come from: versions that can be had, and a mirror of every host that is asked."""
+    if not isinstance(mirrors.value, Mapping) or not isinstance(versions.value, Mapping):
+        return []  # check_option says so
+    wrong = [
+        f"{Setting(f'{mirrors.name}[{host}]', url, mirrors.where)}: must be a URL such as https://mirror.example/{host}"
+        for host, url in mirrors.value.items()
+        if not re.fullmatch(r"https?://[^/\s?#@]+(/[^\s?#]*)?", str(url))
+    ]
+    try:
+        pins = versioned_pins(versions.value)
+        if not wrong and source.value in ("upstream", "mirror"):
+            cache = Cache(cache_directory(), pins, machine_architecture())
+            SOURCES[source.value](Request(Builder(cache), mirrors.value))
+    except ArtifactError as error:
+        wrong.append(str(error))
+    return wrong
 
 
 def check_target(target: Setting) -> list[str]:
@@ -111,6 +151,13 @@ def check_target(target: Setting) -> list[str]:
     if math.isfinite(number) and number > 0:
         return []
     return [f"{target}: must be a quantity above 0, such as 10m, 500m or 2"]
+
+
+def check_resolution(resolution: Setting) -> list[str]:
+    """Check how often metrics-server reads kubelets, in seconds: it does not start with less than 10."""
+    if not isinstance(resolution.value, int) or resolution.value >= LEAST_RESOLUTION:
+        return []
+    return [f"{resolution}: must be {LEAST_RESOLUTION} or more seconds"]
 
 
 def check_order(less: Setting, more: Setting) -> list[str]:

@@ -10,6 +10,8 @@ description:
   - Runs C(kubeadm init) or C(kubeadm join) once. A machine that is a node of the cluster already is left as it is.
   - A mark written before and removed after tells an attempt that was interrupted. The next run takes it back with
     C(kubeadm reset) and starts over; what was not begun by this module is never reset.
+  - If it fails, its message ends with the last words of kubeadm, then those of containerd, the kubelet and the control
+    plane's containers that have trouble.
   - While another run's kubeadm still works on the machine, it is waited for.
   - As an action (the way roles use it), it also gives joining machines a bootstrap token that ends with the task,
     removes what an interrupted join left in the API, and brings the administrator's kubeconfig home after C(init).
@@ -49,7 +51,7 @@ options:
     type: str
   kubeconfig:
     description:
-      - Path on the controller of the administrator's kubeconfig; for the action only.
+      - Path on the controller of the administrator's kubeconfig; for the action only, which requires it.
       - Written by C(init), read by C(join).
     type: path
 """
@@ -78,16 +80,23 @@ import json
 import os
 import shutil
 import signal
+import time
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubescale.fleet.plugins.module_utils.node import FINISHED, STATE, UNFINISHED, node_state
+from ansible_collections.kubescale.fleet.plugins.module_utils.services import ended_containers, service_troubles
 
 LOCK = Path("/run/kubescale-kubeadm.lock")
 SOCKET = "unix:///run/containerd/containerd.sock"
 # kubeadm itself gives up after four minutes without a healthy control plane.
 LOCK_SECONDS = 300
+#: How much is shown of what kubeadm went through (it ends with what is not healthy), and of its errors.
+PROGRESS_LINES = 12
+ERROR_LINES = 20
+#: Written by kubeadm right before it starts the kubelet.
+KUBELET_CONFIG = Path("/var/lib/kubelet/config.yaml")
 
 
 def write(path: Path, content: dict[str, Any]) -> None:
@@ -123,9 +132,12 @@ class Kubeadm:
         signal.alarm(0)
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Run kubeadm; return its exit status and what it said. It inherits the lock, and holds it if we are killed."""
+        """Run kubeadm; return its exit status and how far it came with what went wrong.
+
+        It inherits the lock, and holds it if we are killed.
+        """
         code, out, err = self.module.run_command(["kubeadm", *arguments], pass_fds=[self.lock])
-        return code, f"{out}{err}"
+        return code, "\n".join(filter(None, [last_lines(out, PROGRESS_LINES), last_lines(err, ERROR_LINES)]))
 
     def reset(self, action: str) -> None:
         """Take back an attempt of ours."""
@@ -135,12 +147,16 @@ class Kubeadm:
             options.append("--skip-phases=remove-etcd-member")
         code, said = self.run("reset", *options)
         if code:
-            self.module.fail_json(
-                msg=f"kubeadm reset, to take back an interrupted attempt, failed:\n{last_lines(said)}"
-            )
+            self.module.fail_json(msg=f"kubeadm reset, to take back an interrupted attempt, failed:\n{said}")
         shutil.rmtree("/var/lib/etcd", ignore_errors=True)
-        for name in ("/var/lib/kubelet/config.yaml", "/var/lib/kubelet/kubeadm-flags.env"):
-            Path(name).unlink(missing_ok=True)
+        for path in (KUBELET_CONFIG, KUBELET_CONFIG.with_name("kubeadm-flags.env")):
+            path.unlink(missing_ok=True)
+
+    def troubles(self, since: float) -> list[str]:
+        """Say what ails the services that an attempt begun at ``since`` (seconds since 1970) had come to start."""
+        if not KUBELET_CONFIG.exists():
+            return []  # it ended before: what kubeadm said is all there is
+        return [*service_troubles(lambda command: self.module.run_command(command)[1]), *ended_containers(since)]
 
     def make(self, was: str) -> None:
         """Run kubeadm between the two marks."""
@@ -160,12 +176,13 @@ class Kubeadm:
             documents = [json.dumps(complete(document, parameters)) for document in parameters["config"]]
             stream.write("\n---\n".join(documents))
         options = ["--skip-token-print"] if parameters["action"] == "init" else []
+        began = time.time()
         code, said = self.run(parameters["action"], f"--config={config}", *options)
         config.unlink(missing_ok=True)
         if code:
             self.module.fail_json(
                 msg=f"kubeadm {parameters['action']} failed. Once the reason is gone, run again: "
-                f"this attempt is then taken back first.\n{last_lines(said)}"
+                f"this attempt is then taken back first.\n" + "\n".join([said, *self.troubles(began)])
             )
         write(STATE / FINISHED, mark)
         (STATE / UNFINISHED).unlink()
@@ -184,7 +201,7 @@ def complete(document: dict[str, Any], parameters: dict[str, Any]) -> dict[str, 
     return document
 
 
-def last_lines(text: str, count: int = 25) -> str:
+def last_lines(text: str, count: int) -> str:
     """Return the end of what a program said."""
     return "\n".join(text.strip().splitlines()[-count:])
 
@@ -216,6 +233,11 @@ def main() -> None:
         module.fail_json(msg=f"This machine is a node of cluster {node['cluster']}, not of {module.params['cluster']}.")
     changed = node["state"] != "ours"
     if changed and not module.check_mode:
+        if not module.get_bin_path("kubeadm"):
+            module.fail_json(
+                msg="kubeadm is not on this machine: it was not prepared yet. Run site.yml without --tags, or with "
+                "--tags node_prep,control_plane,worker"
+            )
         attempt.make(node["state"])
     module.exit_json(changed=changed, was=node["state"])
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kubelet_certificate
-short_description: Approve a kubelet's serving certificate if the inventory agrees
+short_description: Approve a kubelet's serving certificate if its machine is the one that asks
 version_added: 0.1.0
 description:
   - Kubelets ask the cluster to sign the certificate they serve logs and metrics with,
@@ -18,10 +18,6 @@ attributes:
     description: Reports whether requests would be approved.
     support: full
 options:
-  kubeconfig:
-    description: Path of the administrator's kubeconfig.
-    type: path
-    required: true
   machine:
     description: Name of the machine, which is that of its node.
     type: str
@@ -39,6 +35,8 @@ options:
     description: Longest wait, in seconds.
     type: int
     default: 60
+extends_documentation_fragment:
+  - kubescale.fleet.cluster
 """
 
 EXAMPLES = r"""

@@ -85,6 +85,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubescale.fleet.plugins.module_utils.services import JOURNAL_LINES, journal
 
 PROPERTIES = ("ActiveState", "UnitFileState", "ExecMainStartTimestampMonotonic", "NeedDaemonReload", "LoadState")
 
@@ -137,9 +138,12 @@ class Configurer:
         if before != content:
             self.note(name, before or "", content)
             if not self.check:
-                path.parent.mkdir(parents=True, exist_ok=True)
                 temporary = path.with_name(f".{path.name}.new")
-                temporary.write_text(content, encoding="utf-8")
+                try:
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    temporary.write_text(content, encoding="utf-8")
+                except OSError as error:  # a full or read-only disk; what was there stays
+                    self.module.fail_json(msg=f"{name} cannot be written: {error.strerror}.")
                 self.module.set_mode_if_different(str(temporary), self.module.params["mode"], changed=False)
                 temporary.replace(path)
             return True
@@ -153,7 +157,7 @@ class Configurer:
         sign = Path("/sys/module") / name
         if sign.exists() or self.check:
             return
-        code, _, said = self.module.run_command(["modprobe", name])
+        code, _unused, said = self.module.run_command(["modprobe", name])
         if code and not self.module.params["modules_optional"]:
             self.module.fail_json(
                 msg=f"Kernel module {name} cannot be loaded: {said.strip()}. "
@@ -201,12 +205,10 @@ class Configurer:
                 if verb != "enable":
                     # A unit that failed too often refuses to start until this is forgotten.
                     self.module.run_command(["systemctl", "reset-failed", name])
-                code, _, said = self.module.run_command(["systemctl", verb, name])
+                code, _unused, said = self.module.run_command(["systemctl", verb, name])
                 if code:
-                    log = self.module.run_command(
-                        ["journalctl", "--unit", name, "--lines=15", "--output=cat", "--no-pager"]
-                    )[1]
-                    self.module.fail_json(msg=f"systemctl {verb} {name} failed: {said.strip()}\n{log}")
+                    log = journal(lambda command: self.module.run_command(command)[1], name, JOURNAL_LINES)
+                    self.module.fail_json(msg="\n".join([f"systemctl {verb} {name} failed: {said.strip()}", *log]))
         return f"{name}: {', '.join(verbs)}"
 
 

@@ -36,9 +36,12 @@ ansible_facts:
       description:
         - C(hostname), C(architecture) (as the kernel names it), C(system) (of os-release), C(family) (V(debian) or
           V(redhat), or empty), C(missing_packages), C(systemd) (whether it is PID 1), C(container) (whether it is one),
-          C(kernel) ([major, minor]), C(memory_mib), C(free_mib) (disk below /var/lib), C(swap) (devices in use),
-          C(cgroup) (1 or 2), C(oom_score) (whether processes may get a better OOM score), C(address) and C(addresses)
-          (IPv4; the former of the default route), C(containerd) (whether it runs).
+          C(kernel) ([major, minor]), C(memory_mib), C(free_mib) (disk below /var/lib/containerd), C(swap) (devices in
+          use), C(cgroup) (1 or 2), C(oom_score) (whether processes may get a better OOM score), C(address) and
+          C(addresses) (IPv4; the former of the default route), C(containerd) (whether it runs).
+        - C(identities) - what no other machine may have, C(host name), C(machine ID) and C(product UUID); without what
+          the machine does not know, and without the last in a container, where it is the host's.
+        - C(listeners) - on a machine that is no node yet, the processes that listen on TCP ports, by port.
         - C(node) - C(state) is V(none), V(unfinished) (an attempt of ours was interrupted), V(ours) or V(foreign);
           C(cluster) and C(version) as recorded by us; C(ca) and C(admin) (SHA-256 of the cluster CA and of the
           administrator's certificate, hex, on control planes); C(serving) (whether the kubelet has a certificate);
@@ -46,6 +49,7 @@ ansible_facts:
       type: dict
 """
 
+import contextlib
 import json
 import platform
 import re
@@ -58,12 +62,14 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubescale.fleet.plugins.module_utils.node import node_state, read
 
 CAP_SYS_RESOURCE = 24
+# A TCP socket's state in /proc/net/tcp.
+LISTEN = "0A"
 
 
 def os_release(text: str) -> dict[str, str]:
     """Return the settings of an os-release file."""
     pairs = (line.partition("=") for line in text.splitlines() if "=" in line and not line.startswith("#"))
-    return {name: value.strip("\"'") for name, _, value in pairs}
+    return {name: value.strip("\"'") for name, _unused, value in pairs}
 
 
 def package_family(system: dict[str, str]) -> str:
@@ -113,6 +119,44 @@ def addresses(module: AnsibleModule) -> tuple[str, list[str]]:
     return (route[0].get("prefsrc", "") if route else ""), everything
 
 
+def disk_free(path: Path) -> int:
+    """Return the MiB that are free where ``path`` is or will be."""
+    there = next(folder for folder in (path, *path.parents) if folder.exists())
+    return shutil.disk_usage(there).free // (1024 * 1024)
+
+
+def listening(table: str) -> dict[str, str]:
+    """Return port → inode of the sockets that listen, from /proc/net/tcp or tcp6."""
+    rows = [line.split() for line in table.splitlines()[1:]]
+    return {str(int(row[1].rpartition(":")[2], 16)): row[9] for row in rows if row[3] == LISTEN}
+
+
+def listeners(proc: Path = Path("/proc")) -> dict[str, str]:
+    """Return the processes that listen on TCP ports, by port, as people name them: "nginx (process 17)"."""
+    ports = {**listening(read(proc / "net/tcp6")), **listening(read(proc / "net/tcp"))}
+    if not ports:
+        return {}
+    owners: dict[str, str] = {}
+    for process in (folder for folder in proc.iterdir() if folder.name.isdigit()):
+        with contextlib.suppress(OSError):  # ended meanwhile
+            name = f"{read(process / 'comm').strip()} (process {process.name})"
+            for descriptor in (process / "fd").iterdir():
+                with contextlib.suppress(OSError):  # closed meanwhile
+                    owners[str(descriptor.readlink())] = name
+    return {
+        port: owners.get(f"socket:[{inode}]", "the kernel, or a process of another namespace")
+        for port, inode in ports.items()
+    }
+
+
+def identities(container: bool) -> dict[str, str]:
+    """Return what tells this machine from all others."""
+    found = {"host name": socket.gethostname(), "machine ID": read(Path("/etc/machine-id")).strip()}
+    if not container:
+        found["product UUID"] = read(Path("/sys/class/dmi/id/product_uuid")).strip().lower()
+    return {name: value for name, value in found.items() if value}
+
+
 def listens(path: Path) -> bool:
     """Tell whether somebody listens on a Unix socket; a file that a dead one left behind does not."""
     with socket.socket(socket.AF_UNIX) as client:
@@ -126,6 +170,8 @@ def look(module: AnsibleModule) -> dict[str, Any]:
     wanted = module.params["packages"].get(family, [])
     address, everything = addresses(module)
     kernel = re.match(r"(\d+)\.(\d+)", platform.release())
+    container = bool(read(Path("/run/systemd/container")))
+    node = node_state()
     return {
         "hostname": socket.gethostname(),
         "architecture": platform.machine(),
@@ -133,17 +179,20 @@ def look(module: AnsibleModule) -> dict[str, Any]:
         "family": family,
         "missing_packages": sorted(set(wanted) - installed_packages(module, family, wanted)) if wanted else [],
         "systemd": Path("/run/systemd/system").is_dir(),
-        "container": bool(read(Path("/run/systemd/container"))),
+        "container": container,
         "kernel": [int(part) for part in kernel.groups()] if kernel else [0, 0],
         "memory_mib": meminfo(read(Path("/proc/meminfo"))),
-        "free_mib": shutil.disk_usage("/var/lib").free // (1024 * 1024),
+        "free_mib": disk_free(Path("/var/lib/containerd")),
         "swap": swap_devices(read(Path("/proc/swaps"))),
         "cgroup": 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,
         "oom_score": has_capability(read(Path("/proc/1/status")), CAP_SYS_RESOURCE),
         "address": address,
         "addresses": everything,
         "containerd": listens(Path("/run/containerd/containerd.sock")),
-        "node": node_state(),
+        "identities": identities(container),
+        # A node's own parts listen; looking through all processes is not for every run.
+        "listeners": listeners() if node["state"] == "none" else {},
+        "node": node,
     }
 
 

@@ -10,7 +10,12 @@ import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.action.cluster_facts import cluster_facts
 from ansible_collections.kubescale.fleet.plugins.module_utils import joining
-from ansible_collections.kubescale.fleet.plugins.module_utils.joining import JoinError, JoinToken, ServingCertificates
+from ansible_collections.kubescale.fleet.plugins.module_utils.joining import (
+    JoinError,
+    JoinToken,
+    LateError,
+    ServingCertificates,
+)
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Event, Listing
 from ansible_collections.kubescale.fleet.plugins.module_utils.node import certificate_digest
 from ansible_collections.kubescale.fleet.plugins.modules import kubeadm
@@ -110,6 +115,12 @@ def test_the_request_of_a_new_kubelet_is_waited_for():
     assert api.calls == [("PUT", "/apis/certificates.k8s.io/v1/certificatesigningrequests/csr-1/approval")]
 
 
+def test_a_certificate_for_a_former_address_does_not_end_the_wait():
+    former = csr(sans=("w1", "10.0.0.9"))
+    former["status"] = {"conditions": [{"type": "Approved"}], "certificate": "x"}
+    assert ServingCertificates(FakeApi([former], late=[csr()]), "w1", ["10.0.0.2"]).wait_and_approve(5) == 1
+
+
 def test_a_refused_request_says_why():
     api = FakeApi([csr(sans=("evil",))])
     box = ServingCertificates(api, "w1", ["10.0.0.2"])
@@ -129,6 +140,27 @@ def test_requests_of_a_machine_that_is_gone_are_forgotten():
     api = FakeApi([csr(), csr(username="system:node:w2")])
     ServingCertificates(api, "w1", []).forget()
     assert api.calls == [("DELETE", "CertificateSigningRequest/csr-1")]
+
+
+@pytest.mark.parametrize(
+    ("requests", "words"),
+    [
+        ([], "has not asked for its serving certificate"),
+        (
+            [{"type": "Approved", "message": "by us"}],
+            "csr-1 is Approved (Approved: by us). Does",
+        ),
+        ([{"type": "Denied", "message": "no"}], "csr-1 is Denied (Denied: no)."),
+    ],
+)
+def test_a_certificate_that_does_not_come_says_how_far_it_is(requests, words):
+    late = csr()
+    late["status"]["conditions"] = requests
+    api = FakeApi([late] if requests else [])
+    api.watch = lambda *_, **__: iter(())
+    with pytest.raises(LateError) as caught:
+        ServingCertificates(api, "w1", ["10.0.0.2"]).wait_and_approve(0.01)
+    assert words in str(caught.value)
 
 
 class TokenApi(FakeApi):

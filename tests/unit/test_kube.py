@@ -66,7 +66,7 @@ def test_a_kubeconfig_that_is_not_one_is_named_with_what_is_wrong(tmp_path: Path
 
 
 def test_a_missing_kubeconfig_and_context(tmp_path: Path) -> None:
-    with pytest.raises(KubeconfigError, match="does not exist; has the cluster been made"):
+    with pytest.raises(KubeconfigError, match="does not exist: the cluster was not made yet"):
         connect(tmp_path / "nothing")
     with pytest.raises(KubeconfigError, match="context 'two' is not in it"):
         connect(write(tmp_path, config()), "two")
@@ -165,6 +165,85 @@ def test_answers(tmp_path: Path, server: str) -> None:
     with pytest.raises(ApiError, match="no aggregated discovery"):
         api.resources()
     assert {headers["authorization"] for headers in Handler.seen} == {"Bearer geheim"}
+
+
+class Restarting(Handler):
+    """A server that drops the first connection, then is not ready, then is."""
+
+    drops: ClassVar[int] = 0
+    unready: ClassVar[int] = 0
+
+    def do_GET(self) -> None:
+        self.answer()
+
+    def do_POST(self) -> None:
+        self.answer()
+
+    def answer(self) -> None:
+        if self.path == "/readyz":
+            type(self).unready -= 1
+            self.send_response(200 if self.unready < 0 else 500)
+        elif type(self).drops > 0:
+            type(self).drops -= 1
+            self.connection.close()
+            return
+        else:
+            self.send_response(503 if self.unready >= 0 else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+
+@pytest.fixture
+def restarting(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+    monkeypatch.setattr(kube, "_LOOK_AGAIN", 0.01)
+    listener = ThreadingHTTPServer(("127.0.0.1", 0), Restarting)
+    thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
+    thread.start()
+    yield f"http://127.0.0.1:{listener.server_port}"
+    listener.shutdown()
+    thread.join()
+    listener.server_close()
+
+
+def test_a_restarting_server_is_waited_for_and_asked_again(tmp_path: Path, restarting: str) -> None:
+    api = connect(write(tmp_path, config(restarting)), patience=5)
+    Restarting.drops, Restarting.unready = 1, 2
+    assert api.raw("/version") == ""
+    Restarting.drops, Restarting.unready = 0, 2  # it listens again, but refuses what it does not know yet
+    assert api.raw("/version") == ""
+    # What a POST made may be there: it is not sent twice.
+    Restarting.drops, Restarting.unready = 1, 0
+    with pytest.raises(ApiError, match="Connection aborted"):
+        api.request("POST", "/x", body={})
+
+
+def test_only_the_patient_wait_and_not_for_ever(tmp_path: Path, restarting: str) -> None:
+    path = write(tmp_path, config(restarting))
+    Restarting.drops, Restarting.unready = 1, 0
+    with pytest.raises(ApiError, match="Connection aborted"):
+        connect(path).raw("/version")
+    Restarting.drops, Restarting.unready = 1, 10**6
+    with pytest.raises(ApiError, match="answers, but is not ready"):
+        connect(path, patience=0.1).raw("/version")
+
+
+def test_a_server_that_comes_back_is_found(tmp_path: Path) -> None:
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        port = unused.getsockname()[1]
+    Restarting.drops, Restarting.unready = 0, 0
+    listeners: list[ThreadingHTTPServer] = []
+
+    def start() -> None:
+        listeners.append(ThreadingHTTPServer(("127.0.0.1", port), Restarting))
+        listeners[0].serve_forever(0.01)
+
+    later = threading.Timer(2.0, start)  # after the client's own attempts to connect
+    later.start()
+    assert connect(write(tmp_path, config(f"http://127.0.0.1:{port}")), patience=20).raw("/version") == ""
+    listeners[0].shutdown()
+    later.join()
+    listeners[0].server_close()
 
 
 def test_discovery_and_watch(tmp_path: Path, server: str) -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
+import socket
 from pathlib import Path
+from typing import ClassVar
 
 import pytest
 import yaml
@@ -14,7 +17,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.node import (
     certificate_digest,
     node_state,
 )
-from ansible_collections.kubescale.fleet.plugins.modules import machine_config, machine_facts
+from ansible_collections.kubescale.fleet.plugins.modules import machine_config, machine_facts, node_artifacts
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -70,12 +73,26 @@ MACHINE = {
     "memory_mib": 2000,
     "free_mib": 9000,
     "swap": [],
+    "listeners": {"22": "sshd (process 1)"},
+    "identities": {"host name": "m1", "machine ID": "1", "product UUID": "u1"},
     "node": {"state": "none", "cluster": "", "foreign": []},
+}
+OTHER = {
+    "inventory_hostname": "m2",
+    "kubescale_machine": {"identities": {"host name": "m2", "machine ID": "2"}},
+}
+NEEDS = {
+    "kubernetes": "1.37.0",
+    "memory": 1700,
+    "disk": 4096,
+    "ports": [6443, 10250],
+    "tolerate_swap": False,
+    "others": [OTHER],
 }
 
 
 def problems(**changes):
-    return machine_problems({**MACHINE, **changes}, "demo", memory=1700, disk=4096, tolerate_swap=False)
+    return machine_problems({**MACHINE, **changes}, "demo", **NEEDS)
 
 
 def test_a_good_machine_has_no_problems():
@@ -92,6 +109,9 @@ def test_a_good_machine_has_no_problems():
         ({"memory_mib": 900}, "900 MiB of memory; its part in the cluster needs 1700"),
         ({"free_mib": 10}, "10 MiB are free"),
         ({"swap": ["/dev/sda2"]}, "node_prep_tolerate_swap"),
+        ({"listeners": {"10250": "nginx (process 17)"}}, "TCP port 10250 is taken by nginx (process 17)"),
+        ({"identities": {"host name": "m2"}}, "its host name m2 is also that of m2"),
+        ({"identities": {"host name": "m1", "machine ID": "2"}}, "its machine ID 2 is also that of m2"),
         ({"node": {"state": "foreign", "cluster": "", "foreign": ["/x"]}}, "/x"),
         ({"node": {"state": "ours", "cluster": "other", "foreign": []}}, "node of cluster other"),
     ],
@@ -102,13 +122,49 @@ def test_what_keeps_a_machine_from_being_a_node_is_named(changes, said):
     assert said in found[0]
 
 
-def test_a_node_may_have_a_full_disk():
-    assert problems(free_mib=10, node={"state": "ours", "cluster": "demo", "foreign": []}) == []
+def test_a_node_may_have_a_full_disk_and_its_own_ports_and_names():
+    node = {"state": "ours", "cluster": "demo", "version": "1.37.0", "foreign": []}
+    assert problems(free_mib=10, listeners={"6443": "kube-apiserver"}, identities={"host name": "m2"}, node=node) == []
+
+
+def test_a_node_keeps_the_version_it_joined_with():
+    node = {**MACHINE["node"], "state": "ours", "cluster": "demo", "version": NEEDS["kubernetes"]}
+    assert problems(node=node) == []
+    (said,) = problems(node=node | {"version": "1.36.4"})
+    assert "1.36.4" in said
+    assert NEEDS["kubernetes"] in said
 
 
 def test_swap_may_be_tolerated():
     swapping = {**MACHINE, "swap": ["/dev/sda2"]}
-    assert machine_problems(swapping, "demo", memory=1700, disk=4096, tolerate_swap=True) == []
+    assert machine_problems(swapping, "demo", **(NEEDS | {"tolerate_swap": True})) == []
+
+
+def test_a_port_is_told_with_the_process_that_listens_on_it():
+    with socket.socket() as taken, socket.socket() as bound_only:
+        for one in (taken, bound_only):
+            one.bind(("127.0.0.1", 0))
+        taken.listen()
+        found = machine_facts.listeners()
+        assert f"(process {os.getpid()})" in found[str(taken.getsockname()[1])]
+        assert str(bound_only.getsockname()[1]) not in found
+
+
+def test_a_port_whose_process_is_not_seen_is_taken_all_the_same(tmp_path):
+    (tmp_path / "net").mkdir()
+    header = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+    row = "   0: 00000000000000000000000000000000:192B 0:0000 0A 0:0 00:0 0 0 0 4711 1\n"
+    (tmp_path / "net/tcp6").write_text(header + row)
+    assert machine_facts.listeners(tmp_path) == {"6443": "the kernel, or a process of another namespace"}
+
+
+def test_space_is_that_of_the_place_where_a_folder_will_be(tmp_path):
+    assert machine_facts.disk_free(tmp_path / "not/there/yet") == machine_facts.disk_free(tmp_path) > 0
+
+
+def test_a_container_has_its_hosts_product_uuid():
+    assert "product UUID" not in machine_facts.identities(container=True)
+    assert machine_facts.identities(container=True)["host name"] == socket.gethostname()
 
 
 def test_package_families():
@@ -163,3 +219,36 @@ def test_the_pause_image_is_the_pinned_one():
     pinned = next(image for image in pins["images"] if image["component"] == "pause")
     tag = pinned["tag"].format(version=pins["components"]["pause"]["version"])
     assert variables["__node_prep_pause_image"] == f"{pinned['repository']}:{tag}"
+
+
+class FailedError(Exception):
+    """What a module says when it fails."""
+
+
+class Module:
+    """The part of AnsibleModule that fails."""
+
+    check_mode = False
+    params: ClassVar[dict[str, str]] = {"mode": "0644"}
+
+    def fail_json(self, msg):
+        raise FailedError(msg)
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def fill(_source, destination):
+        Path(destination).write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(node_artifacts.shutil, "copyfile", fill)
+    monkeypatch.setattr(node_artifacts, "RECORD", tmp_path / "record")
+    item = {"destination": str(tmp_path / "bin/kubelet"), "size": 50 * 1024**2, "sha256": ""}
+    with pytest.raises(FailedError, match=r"bin/kubelet: No space left on device\. .* this needs 50\.0 MiB: make room"):
+        node_artifacts.Installer(Module()).install(item, tmp_path / "source")
+    assert list((tmp_path / "bin").iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FailedError, match=r"file/below cannot be written: File exists\."):
+        machine_config.Configurer(Module()).write(str(tmp_path / "file/below"), "x")

@@ -91,7 +91,9 @@ def test_replicas(least: int, most: int, texts: list[str]) -> None:
 def test_version() -> None:
     assert preflight.check_version(Setting("x_version", "1.2.3"), ["1.2.3"]) == []
     (wrong,) = preflight.check_version(Setting("x_version", "1.2.4", "all.yml:1"), ["1.2.3"])
-    assert wrong == "x_version = '1.2.4' (all.yml:1): is not a pinned version; allowed: 1.2.3 (files/artifacts.yml)"
+    assert wrong.startswith(
+        "x_version = '1.2.4' (all.yml:1): is not a pinned version; allowed: 1.2.3 (files/artifacts.yml)"
+    )
 
 
 @pytest.mark.parametrize(
@@ -199,7 +201,7 @@ def test_problems_are_said_once_with_their_hosts() -> None:
     assert problems.lines() == ["x is wrong [a, b]", "y is wrong [m0, m1, m2 and 4 more]"]
 
 
-WELL = {"uid": 0, "python": [3, 9, 2], "init": "systemd"}
+WELL = {"uid": 0, "python": [3, 9, 2], "init": "systemd", "time": 1000.5}
 
 
 @pytest.mark.parametrize(
@@ -209,8 +211,34 @@ WELL = {"uid": 0, "python": [3, 9, 2], "init": "systemd"}
         ({"uid": 1000}, "uid 1000"),
         ({"python": [3, 8, 10]}, "its Python is 3.8.10, but must be 3.9 or newer"),
         ({"init": "tini"}, "its first process is tini"),
+        ({"time": 1060.9}, None),
+        ({"time": 940.1}, None),
+        ({"time": 1600.0}, "its clock is 599 s ahead of the controller's (allowed are 60 s)"),
+        ({"time": 400.0}, "its clock is 600 s behind the controller's"),
     ],
 )
 def test_machine_is_judged_by_what_it_says(found: dict[str, Any], text: str | None) -> None:
-    lacks = reach.judge(WELL | found)
+    # The answer took a second: the machine's time is right if it lies in it, give or take what is allowed.
+    lacks = reach.judge(WELL | found, 1000.0, 1001.0)
     assert lacks == [] if text is None else text in lacks[0]
+
+
+@pytest.mark.parametrize(
+    ("run_tags", "skip_tags", "selected"),
+    [
+        (["all"], [], True),
+        (["metrics_server"], [], True),
+        (["grafana"], [], False),
+        (["all"], ["metrics_server"], False),
+        (["tagged"], [], True),
+    ],
+)
+def test_which_roles_a_run_selects(run_tags: list[str], skip_tags: list[str], selected: bool) -> None:
+    assert reach.is_selected("metrics_server", run_tags, skip_tags) == selected
+
+
+def test_metrics_server_reads_no_more_often_than_it_starts_with():
+    assert preflight.check_resolution(Setting("metrics_server_resolution", 10)) == []
+    (said,) = preflight.check_resolution(Setting("metrics_server_resolution", 9))
+    assert "metrics_server_resolution = 9" in said
+    assert "10 or more" in said

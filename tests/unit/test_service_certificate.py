@@ -61,7 +61,7 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         task = SimpleNamespace(args=args, check_mode=check_mode, delegate_to="cp1", async_val=0, diff=False)
         plugin = action.ActionModule.__new__(action.ActionModule)
         plugin._task = task
-        monkeypatch.setattr(action, "connect", lambda _kubeconfig: cluster)
+        monkeypatch.setattr(action, "connect", lambda _kubeconfig, **_options: cluster)
         monkeypatch.setattr(action.ActionBase, "run", lambda *_args: {})
         monkeypatch.setattr(
             plugin, "validate_argument_spec", lambda argument_spec: (None, {"own_authority": False} | args)

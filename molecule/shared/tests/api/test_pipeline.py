@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
+import ssl
 from typing import Any
 
+import yaml
 from ansible_collections.kubescale.fleet.plugins.module_utils import dashboards, kube, prometheus
 from cryptography import x509
-from playbook_runs import REPOSITORY
+from playbook_runs import REPOSITORY, run_playbook
 
 CUSTOM_METRICS = ("custom.metrics.k8s.io/v1beta1", "custom.metrics.k8s.io/v1beta2")
 METRIC = "demo_app_button_clicks_per_second"
@@ -16,6 +19,44 @@ METRIC = "demo_app_button_clicks_per_second"
 
 def condition(item: dict[str, Any], kind: str) -> str | None:
     return next((entry["status"] for entry in item["status"].get("conditions", []) if entry["type"] == kind), None)
+
+
+def internal_address(node: dict[str, Any]) -> str:
+    return next(entry["address"] for entry in node["status"]["addresses"] if entry["type"] == "InternalIP")
+
+
+def cluster_authority(api: kube.Api) -> str:
+    """The CA of the cluster (PEM), as every pod knows it."""
+    root = api.get("v1", "ConfigMap", "kube-root-ca.crt", "kube-system")
+    assert root is not None
+    return root["data"]["ca.crt"]
+
+
+def test_every_check_of_the_chain_holds() -> None:
+    checks = yaml.safe_load((REPOSITORY / "roles/verify/vars/main.yml").read_text(encoding="utf-8"))["__verify_checks"]
+    run = run_playbook("verify")
+    assert run.returncode == 0, run.messages()
+    (result,) = [result for results in run.results("checks").values() for result in results]
+    assert {check["id"]: check["ok"] for check in result["checks"]} == {check["id"]: True for check in checks}
+
+
+def test_every_node_is_ready(api: kube.Api) -> None:
+    nodes = api.list("v1", "Node").items
+    assert nodes
+    assert {condition(node, "Ready") for node in nodes} == {"True"}
+
+
+def test_every_kubelet_serves_with_a_certificate_of_the_cluster(api: kube.Api) -> None:
+    context = ssl.create_default_context(cadata=cluster_authority(api))
+    for node in api.list("v1", "Node").items:
+        # The handshake fails for another CA, and for a certificate without this address.
+        address = (internal_address(node), node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"])
+        with (
+            socket.create_connection(address, timeout=10) as plain,
+            context.wrap_socket(plain, server_hostname=address[0]) as secured,
+        ):
+            names = (secured.getpeercert() or {})["subjectAltName"]
+        assert ("DNS", node["metadata"]["name"]) in names
 
 
 def test_every_workload_is_complete(api: kube.Api) -> None:
@@ -35,14 +76,19 @@ def test_every_apiservice_is_available_and_none_skips_verification(api: kube.Api
         assert not services[name]["spec"].get("insecureSkipTLSVerify", False)
 
 
-def test_the_adapter_certificate_is_signed_by_the_cluster_ca(api: kube.Api) -> None:
+def test_the_adapter_certificate_is_signed_by_the_ca_that_the_api_server_trusts(
+    api: kube.Api, cluster: dict[str, Any]
+) -> None:
     secret = api.get("v1", "Secret", "cm-adapter-serving-certs", "custom-metrics")
     assert secret is not None
-    root = api.get("v1", "ConfigMap", "kube-root-ca.crt", "custom-metrics")
-    assert root is not None
+    service = api.get("apiregistration.k8s.io/v1", "APIService", "v1beta1.custom.metrics.k8s.io")
+    assert service is not None
     certificate = x509.load_pem_x509_certificate(base64.b64decode(secret["data"]["tls.crt"]))
-    authority = x509.load_pem_x509_certificate(root["data"]["ca.crt"].encode())
-    certificate.verify_directly_issued_by(authority)
+    (trusted,) = x509.load_pem_x509_certificates(base64.b64decode(service["spec"]["caBundle"]))
+    certificate.verify_directly_issued_by(trusted)
+    # The CA key of a cluster that existed before is out of reach: there it is a CA of its own.
+    of_the_cluster = x509.load_pem_x509_certificate(cluster_authority(api).encode())
+    assert (trusted == of_the_cluster) == (not cluster["cluster_existing"])
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert "prometheus-adapter.custom-metrics.svc" in names.get_values_for_type(x509.DNSName)
 
