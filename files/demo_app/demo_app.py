@@ -81,7 +81,9 @@ peers = Peers(os.environ.get("DEMO_APP_PEERS"))
 def clicks_of_all_workers() -> int:
     """Clicks on this pod since it started."""
     folder = Path(os.environ["PROMETHEUS_MULTIPROC_DIR"])
-    families = MultiProcessCollector.merge([str(file) for file in folder.glob("counter_*.db")])
+    # A worker's file is empty for a moment before its first count: nothing that could be read, and nothing to add.
+    files = [str(file) for file in folder.glob("counter_*.db") if file.stat().st_size]
+    families = MultiProcessCollector.merge(files)
     samples = (sample for family in families for sample in family.samples)
     return int(sum(sample.value for sample in samples if sample.name == "demo_app_button_clicks_total"))
 

@@ -40,6 +40,11 @@ def test_clicks_of_all_workers_sum_up(app):
     assert sum(counted) == 200
 
 
+def test_a_worker_that_is_about_to_count_for_the_first_time_fails_no_click(app):
+    (app.folder / "counter_1.db").touch()
+    assert app.request("/click-button", "POST")[0] == 200
+
+
 def test_a_dead_worker_takes_no_clicks_away(app):
     click(app, 50)
     worker = next(process for process, count in app.clicks_by_process().items() if count)
