@@ -37,7 +37,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Wait for rest, or observe a load from start to scale-in and report it."""
         super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        _unused, arguments = self.validate_argument_spec(
             {
                 "kubeconfig": {"type": "path", "required": True},
                 "namespace": {"type": "str", "required": True},

@@ -51,7 +51,7 @@ class ActionModule(ActionBase):
             else:
                 done = sandbox.present(self._machines(names, arguments["ports"], task_vars or {}), check)
         except SandboxError as error:
-            raise AnsibleActionFail(str(error)) from error
+            raise AnsibleActionFail(str(error)) from None
         lines = "".join(f"{key}: {', '.join(values)}\n" for key, values in done.items() if values)
         return {"changed": bool(lines), "done": done, "diff": {"before": "", "after": lines}}
 

@@ -30,7 +30,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check, put the result into the report, and fail with every check that does not hold."""
         super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        _unused, arguments = self.validate_argument_spec(
             {
                 "kubeconfig": {"type": "path", "required": True},
                 "checks": {"type": "list", "elements": "dict", "required": True},

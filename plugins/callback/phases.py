@@ -8,7 +8,7 @@ DOCUMENTATION = """
 name: phases
 type: aggregate
 short_description: Phases of a run, per cluster, with their times
-author: kubescale founders
+author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
   - A phase is a role of a play. Tasks that a play runs outside its roles form a phase too, named after the play, or
@@ -42,6 +42,15 @@ options:
     ini:
       - section: callback_phases
         key: file
+"""
+
+EXAMPLES = r"""
+# ansible.cfg
+# [defaults]
+# callbacks_enabled = kubescale.fleet.phases
+#
+# [callback_phases]
+# heartbeat = 30
 """
 
 import json

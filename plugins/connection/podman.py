@@ -47,6 +47,15 @@ extends_documentation_fragment:
   - ansible.builtin.connection_pipelining
 """
 
+EXAMPLES = r"""
+# inventory/clusters.yml, beside `pipelining = true` in the section [connection] of ansible.cfg
+plugin: kubescale.fleet.clusters
+clusters:
+  demo:
+    control_plane:
+      demo-cp1: {ansible_connection: kubescale.fleet.podman}
+"""
+
 import shlex
 
 from ansible.plugins.connection import ensure_connect

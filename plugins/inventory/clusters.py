@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = """
 name: clusters
 short_description: Clusters, their machines, and one host per cluster for its API
-author: kubescale founders
+author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
   - Reads a file named C(clusters.yml) and makes the hosts and groups that the playbooks of this collection work on.
@@ -67,6 +67,7 @@ clusters:
 """
 
 import difflib
+import importlib.metadata
 import os
 import re
 import sys
@@ -81,6 +82,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin
 from ansible_collections.kubescale.fleet.plugins.module_utils.clusters import CLUSTER_VARIABLES
 
+REQUIREMENTS = Path(__file__).resolve().parents[2] / "meta" / "requirements.txt"
 FILE_NAMES = ("clusters.yml", "clusters.yaml")
 TOP_KEYS = ("plugin", "clusters")
 CLUSTER_KEYS = ("environment", "ring", "control_plane", "workers", "kubeconfig")
@@ -127,13 +129,26 @@ class Problems(list[str]):
                 self.add(f"{where}{key}", f"unknown key{hint} (allowed: {', '.join(allowed)})")
 
     def message(self, file: str) -> str:
-        """The first problem, with the name of the file, and how many more there are."""
-        more = f" (and {len(self) - 1} more, see below)" if len(self) > 1 else ""
-        return f"{file}: {self[0]}{more}"
+        """All problems, with the name of the file; one per line, if there is more than one."""
+        if len(self) == 1:
+            return f"{file}: {self[0]}"
+        return f"{file}: {len(self)} things are wrong:\n" + "\n".join(f"  {problem}" for problem in self)
 
-    def rest(self) -> str:
-        """All problems, one per line, if there is more than one."""
-        return "All that is wrong:\n" + "\n".join(f"  {problem}" for problem in self) if len(self) > 1 else ""
+
+def missing_packages(requirements: Path) -> list[str]:
+    """Packages of a requirements file that this Python lacks."""
+    lines = [line for line in requirements.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
+    names = [re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in lines]
+    return [name for name in names if not is_installed(name)]
+
+
+def is_installed(package: str) -> bool:
+    """Tell whether this Python has a package, by the name that package indexes know it by."""
+    try:
+        importlib.metadata.distribution(package)
+    except importlib.metadata.PackageNotFoundError:
+        return False
+    return True
 
 
 def group_name(name: str) -> str:
@@ -295,10 +310,16 @@ class InventoryModule(BaseInventoryPlugin):
             AnsibleParserError: naming the file and every wrong key.
         """
         super().parse(inventory, loader, path, cache)
+        # Here, because plugins that cannot be imported make Ansible say that it has a bug, and in the midst of a run.
+        if missing := missing_packages(REQUIREMENTS):
+            raise AnsibleParserError(
+                f"{sys.executable} lacks Python packages of this collection: {', '.join(missing)}. "
+                f"Run: {sys.executable} -m pip install --requirement {REQUIREMENTS}"
+            )
         config = self._read_config_data(path)
         problems, clusters = read_clusters(config)
         if problems:
-            raise AnsibleParserError(problems.message(os.path.relpath(path)), help_text=problems.rest())
+            raise AnsibleParserError(problems.message(os.path.relpath(path)))
         state = Path(self.get_option("state_dir")).absolute()
         for group in ("nodes", "control_plane", "workers", "clusters"):
             inventory.add_group(group)

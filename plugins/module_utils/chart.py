@@ -108,7 +108,7 @@ def panels_of(load: Mapping[str, Any], narrow: bool) -> list[Panel]:
     offered = [(sample["t"], load["rate"] if sample["load"] else 0.0) for sample in samples]
     lines = [Line("offered", "offered", offered, step=True, fill=True)]
     if load.get("received"):
-        lines.append(Line("received", "counted by the app", [(t, value) for t, value in load["received"]]))
+        lines.append(Line("received", "counted by the app", list(load["received"])))
     tall = 120 if narrow else 150
     return [
         Panel("Load, requests per second", lines, 80 if narrow else 90),
@@ -172,7 +172,7 @@ def timeline(load: Mapping[str, Any], width: int, identity: str) -> str:
         out.append(f'<line class="grid" x1="{x(t):.1f}" x2="{x(t):.1f}" y1="{lane}" y2="{bottom}"/>')
         out.append(f'<text class="tick" x="{x(t):.1f}" y="{height - 8}" text-anchor="middle">{time_label(t)}</text>')
     order = sorted(seen, key=lambda entry: entry[2])
-    places = spread([x(t) for _, _, t in order], 20, left + 8, width - right - 8)
+    places = spread([x(entry[2]) for entry in order], 20, left + 8, width - right - 8)
     for (number, name, t), place in zip(order, places, strict=True):
         out.append(f'<path class="stepline" d="M{place:.1f} 19L{x(t):.1f} {lane}V{bottom}"/>')
         out.append(
@@ -190,7 +190,7 @@ def timeline(load: Mapping[str, Any], width: int, identity: str) -> str:
 
 def draw_panel(panel: Panel, x: Scale, top: float, head: float, left: float, right: float, narrow: bool) -> list[str]:
     """Elements of one panel whose head begins at ``top``."""
-    values = [value for line in panel.lines for _, value in line.points if value is not None]
+    values = [value for line in panel.lines for _unused, value in line.points if value is not None]
     highest = max([*values, panel.mark[0] * 1.15 if panel.mark else 0, 1e-9])
     grid = nice_step(highest, 4 if panel.height < 100 else 5, panel.whole)
     ceiling = math.ceil(round(highest / grid, 6)) * grid
@@ -214,7 +214,7 @@ def draw_panel(panel: Panel, x: Scale, top: float, head: float, left: float, rig
         value, text = panel.mark
         out.append(f'<line class="target" x1="{left}" x2="{right}" y1="{y(value):.1f}" y2="{y(value):.1f}"/>')
         out.append(f'<text class="marktext" x="{left + 4}" y="{y(value) - 4:.1f}">{escape(text)}</text>')
-    places = spread([x(t) for t, _ in panel.events], 17, left + 8, right - 8)
+    places = spread([x(t) for t, _unused in panel.events], 17, left + 8, right - 8)
     for (t, number), place in zip(panel.events, places, strict=True):
         out.append(f'<path class="eventline" d="M{place:.1f} {base - 8:.1f}L{x(t):.1f} {base:.1f}"/>')
         out.append(

@@ -28,7 +28,7 @@ class PrometheusError(Exception):
 
 def service_path(service: str, path: str, arguments: Mapping[str, Any] | None = None) -> str:
     """Path on the API server that leads to ``path`` of a service ``namespace/name:port``."""
-    namespace, _, name = service.partition("/")
+    namespace, _unused, name = service.partition("/")
     query = f"?{urlencode(arguments)}" if arguments else ""
     return f"/api/v1/namespaces/{namespace}/services/{name}/proxy{path}{query}"
 

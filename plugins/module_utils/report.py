@@ -67,7 +67,7 @@ def components(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for pod in pods:
         for container in pod["spec"]["containers"]:
             name = container["image"].partition("@")[0]
-            repository, _, tag = name.rpartition(":")
+            repository, _unused, tag = name.rpartition(":")
             if not repository or "/" in tag:  # the colon was a registry's port
                 repository, tag = name, ""
             entry = found.setdefault(

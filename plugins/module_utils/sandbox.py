@@ -225,7 +225,8 @@ class Sandbox:
         options += ["--label", f"{CLUSTER_LABEL}={self.cluster}"]
         for port in machine.ports:
             options += ["--publish", f"127.0.0.1:{port}:{port}/tcp"]
-        if Path("/lib/modules").is_dir():
+        # An empty one may come and go (kind asks for it), and must not make it look as if the machine had changed.
+        if any(Path("/lib/modules").glob("*")):
             options += ["--volume", "/lib/modules:/lib/modules:ro"]
         first = []
         if not self.unified_cgroups:

@@ -200,7 +200,7 @@ def nodes_ready(facts: Watched, args: Mapping[str, Any]) -> Outcome:
 
 
 @probe
-def kubelet_certificates(facts: Watched, _: Mapping[str, Any]) -> Outcome:
+def kubelet_certificates(facts: Watched, _unused: Mapping[str, Any]) -> Outcome:
     """The newest serving request of every node is approved and signed (older ones of the same node are left-overs)."""
     newest: dict[str, dict[str, Any]] = {}
     for request in facts.items("/apis/certificates.k8s.io/v1/certificatesigningrequests"):
@@ -318,7 +318,7 @@ def why_not_ready(pod: Mapping[str, Any]) -> str:
 
 
 @probe
-def apiservices_available(facts: Watched, _: Mapping[str, Any]) -> Outcome:
+def apiservices_available(facts: Watched, _unused: Mapping[str, Any]) -> Outcome:
     """Every APIService, local or aggregated, is Available."""
     services = facts.items(APISERVICES)
     broken = [
@@ -349,7 +349,7 @@ def apiservice_verified(facts: Watched, args: Mapping[str, Any]) -> Outcome:
 
 
 @probe
-def resource_metrics(facts: Watched, _: Mapping[str, Any]) -> Outcome:
+def resource_metrics(facts: Watched, _unused: Mapping[str, Any]) -> Outcome:
     """metrics.k8s.io has every node, and pods."""
     measured = {item["metadata"]["name"] for item in facts.items("/apis/metrics.k8s.io/v1beta1/nodes")}
     pods = facts.items("/apis/metrics.k8s.io/v1beta1/pods")
@@ -367,7 +367,7 @@ def resource_metrics(facts: Watched, _: Mapping[str, Any]) -> Outcome:
 def serving_certificate(facts: Watched, args: Mapping[str, Any]) -> Outcome:
     """The certificate in ``secret`` is issued by the ``apiservice``'s CA bundle, for its service, for ``days`` days."""
     service = facts.raw(f"{APISERVICES}/{args['apiservice']}")
-    namespace, _, name = args["secret"].partition("/")
+    namespace, _unused, name = args["secret"].partition("/")
     secret = facts.raw(f"/api/v1/namespaces/{namespace}/secrets/{name}")
     target = service["spec"]["service"]
     try:
@@ -465,7 +465,7 @@ def grafana(facts: Watched, args: Mapping[str, Any]) -> Outcome:
     except ApiError as error:
         if error.status not in (HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN):
             raise
-        namespace, _, name = args["service"].partition(":")[0].partition("/")
+        namespace, _unused, name = args["service"].partition(":")[0].partition("/")
         pod = facts.raw(f"/apis/apps/v1/namespaces/{namespace}/deployments/{name}")["spec"]["template"]["spec"]
         mounted = [source for volume in pod["volumes"] for source in volume.get("projected", {}).get("sources", [])]
         count = sum("configMap" in source for source in mounted)
@@ -515,7 +515,7 @@ def autoscaler_exists(facts: Watched, args: Mapping[str, Any]) -> Outcome:
 @probe
 def series_present(facts: Watched, args: Mapping[str, Any]) -> Outcome:
     """The series that the adapter's rule reads exist for every Ready pod, with ``namespace`` and ``pod`` labels."""
-    namespace, _, name = args["config"].partition("/")
+    namespace, _unused, name = args["config"].partition("/")
     data = facts.raw(f"/api/v1/namespaces/{namespace}/configmaps/{name}")["data"]
     rules = [rule for text in data.values() for rule in (yaml.safe_load(text) or {}).get("rules") or []]
     broken, good = [], []
@@ -705,7 +705,7 @@ def await_change(cluster: Cluster, facts: Facts, paths: set[str], seconds: float
 
     def wait_for_event(api_version: str, kind: str, version: str) -> None:
         try:
-            for _ in cluster.watch(api_version, kind, resource_version=version, timeout=seconds):
+            for _unused in cluster.watch(api_version, kind, resource_version=version, timeout=seconds):
                 break
             changed.set()
         except ApiError:

@@ -14,11 +14,8 @@ attributes:
   check_mode:
     description: Changes nothing. The values are empty for a cluster that is not made yet.
     support: full
-options:
-  kubeconfig:
-    description: Path of the administrator's kubeconfig.
-    type: path
-    required: true
+extends_documentation_fragment:
+  - kubescale.fleet.cluster
 """
 
 EXAMPLES = r"""

@@ -17,10 +17,6 @@ attributes:
     description: Does nothing, because there is no load.
     support: full
 options:
-  kubeconfig:
-    description: Path of the cluster's kubeconfig.
-    type: path
-    required: true
   namespace:
     description: Namespace of the autoscaler, its pods and the load's Job.
     type: str
@@ -64,6 +60,8 @@ options:
   report:
     description: Folder in which C(report.json) and C(report.html) are brought up to date.
     type: path
+extends_documentation_fragment:
+  - kubescale.fleet.cluster
 """
 
 EXAMPLES = r"""

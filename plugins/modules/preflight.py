@@ -7,7 +7,7 @@ from __future__ import annotations
 DOCUMENTATION = """
 module: preflight
 short_description: Check the variables of all hosts of the play before the first change
-author: kubescale founders
+author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
   - Reads the variables of every host of the play, machines and API hosts alike, and reports all that is wrong at
@@ -35,4 +35,11 @@ EXAMPLES = """
     - name: Check the variables of all hosts
       kubescale.fleet.preflight:
       run_once: true
+"""
+
+RETURN = """
+msg:
+  description: All that is wrong, one line each.
+  returned: failure
+  type: str
 """

@@ -14,11 +14,14 @@ author: kubescale founders (@kubescale)
 description:
   - Returns the certificate that a Secret holds as long as it is good. It is, if the key matches, the names are exactly
     those wanted, the extended key usage has serverAuth, the right CA signed it, and it does not expire too soon.
-  - If it is not, returns a new one with a new key. Stores nothing; apply the Secret with the result. In check mode it
-    does the same.
+  - If it is not, returns a new one with a new key. Stores nothing; apply the Secret with the result.
   - A new one is signed with the cluster's CA, C(/etc/kubernetes/pki/ca.key), by C(openssl) 3.0 or newer on the host of
     the task, which must be a control plane made by kubeadm - so delegate the task. The CA's key stays there. No
     connection is made while the certificate is good.
+attributes:
+  check_mode:
+    support: full
+    description: Stores nothing, so it does the same.
 options:
   name:
     description:
@@ -29,11 +32,6 @@ options:
     description:
       - Namespace of the Secret.
     type: str
-    required: true
-  kubeconfig:
-    description:
-      - Path of the kubeconfig of the cluster.
-    type: path
     required: true
   dns_names:
     description:
@@ -57,6 +55,8 @@ options:
       - For clusters whose CA is out of reach.
     type: bool
     default: false
+extends_documentation_fragment:
+  - kubescale.fleet.cluster
 """
 
 EXAMPLES = r"""

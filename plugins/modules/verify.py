@@ -19,10 +19,6 @@ attributes:
     description: Looks once, does not wait, warns instead of failing (nothing was applied), and writes no report.
     support: full
 options:
-  kubeconfig:
-    description: Path of the cluster's kubeconfig.
-    type: path
-    required: true
   checks:
     description:
       - The checks. Each has C(id), C(title), C(probe), C(reason), C(next), and optionally C(args) for the probe and
@@ -37,6 +33,8 @@ options:
   report:
     description: Folder in which C(report.json) and C(report.html) are brought up to date.
     type: path
+extends_documentation_fragment:
+  - kubescale.fleet.cluster
 """
 
 EXAMPLES = r"""

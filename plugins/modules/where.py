@@ -15,10 +15,6 @@ attributes:
     description: Reads only.
     support: full
 options:
-  kubeconfig:
-    description: Path of the cluster's kubeconfig.
-    type: path
-    required: true
   state_dir:
     description: Folder in which the cluster's report lies.
     type: path
@@ -32,6 +28,8 @@ options:
     description: More lines to show, as name and text.
     type: dict
     default: {}
+extends_documentation_fragment:
+  - kubescale.fleet.cluster
 """
 
 EXAMPLES = r"""

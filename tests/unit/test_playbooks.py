@@ -20,6 +20,7 @@ def run_playbook(directory: Path, inventory: Path, playbook: str, *arguments: st
     environment = os.environ | {
         "ANSIBLE_CONFIG": str(REPOSITORY / "ansible.cfg"),
         "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
+        "ANSIBLE_CALLBACK_RESULT_FORMAT": "json",
         "KUBESCALE_STATE_DIR": str(directory / "state"),
         "KUBESCALE_PHASES_FILE": str(directory / "phases.json"),
         "COLUMNS": "1000",
@@ -65,8 +66,11 @@ def test_all_mistakes_are_named_at_once_with_their_place(tmp_path: Path) -> None
     inventory = write_inventory(tmp_path, clusters, all={name: value for name, (value, _) in MISTAKES.items()})
     run = run_playbook(tmp_path, inventory, "site.yml")
     assert run.returncode == 2, run.stdout + run.stdout
+    # Newer ones show the message as it is, too.
+    failed = next(line for line in run.stdout.splitlines() if line.startswith("fatal: "))
+    shown = json.loads(failed.partition(" => ")[2])["msg"].splitlines()
     for number, (name, (_, text)) in enumerate(MISTAKES.items(), start=1):
-        lines = [line for line in run.stdout.splitlines() if line.startswith("- ") and text in line]
+        lines = [line for line in shown if line.startswith("- ") and text in line]
         assert len(lines) == 1, f"{name}: {run.stdout}"
         assert f"group_vars/all.yml:{number})" in lines[0]
     assert "broken.kubeconfig is not a kubeconfig" in run.stdout
@@ -82,17 +86,35 @@ def test_inventory_that_is_wrong_stops_the_run(tmp_path: Path) -> None:
     assert "PLAY" not in run.stdout
 
 
+KUBECONFIG = (
+    "current-context: a\nclusters: [{name: a, cluster: {server: 'https://192.0.2.9:6443'}}]\n"
+    "contexts: [{name: a, context: {cluster: a, user: a}}]\nusers: [{name: a, user: {}}]\n"
+)
+
+
 @pytest.mark.parametrize("name", ["demo", "example", "kind"])
 def test_inventories_that_we_ship_are_well(name: str, tmp_path: Path) -> None:
     kubeconfig = tmp_path / "kubeconfig"
-    kubeconfig.write_text(
-        "current-context: a\nclusters: [{name: a, cluster: {server: 'https://192.0.2.9:6443'}}]\n"
-        "contexts: [{name: a, context: {cluster: a, user: a}}]\nusers: [{name: a, user: {}}]\n"
-    )
+    kubeconfig.write_text(KUBECONFIG)
     existing = [] if name == "demo" else ["-e", f"cluster_kubeconfig={kubeconfig}"]
     run = run_playbook(tmp_path, REPOSITORY / "inventory" / name, "playbooks/inputs.yml", *existing)
     assert run.returncode == 0, run.stderr
     assert "WARNING" not in run.stderr
+
+
+def test_kubeconfigs_may_lie_beside_the_clusters_that_name_them(tmp_path: Path) -> None:
+    inventory = write_inventory(tmp_path, {"one": {"kubeconfig": "one.kubeconfig"}})
+    (inventory / "one.kubeconfig").write_text(KUBECONFIG)
+    run = run_playbook(tmp_path, inventory, "playbooks/inputs.yml")
+    assert run.returncode == 0, run.stderr
+    assert "WARNING" not in run.stderr
+
+
+def test_sandbox_machine_may_name_its_address(tmp_path: Path) -> None:
+    clusters = {"one": {"control_plane": {"cp1": {"sandbox_address": "10.89.77.11"}}}}
+    inventory = write_inventory(tmp_path, clusters, nodes={"node_prep_address": "{{ sandbox_address }}"})
+    run = run_playbook(tmp_path, inventory, "playbooks/inputs.yml")
+    assert run.returncode == 0, run.stdout
 
 
 def test_inventory_without_clusters_is_no_success(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.action import preflight
+from ansible_collections.kubescale.fleet.plugins.action import preflight, reach
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 ROLES = sorted(path for path in (REPOSITORY / "roles").iterdir() if path.is_dir())
@@ -32,6 +32,10 @@ def load(file: Path) -> Any:
 
 def options_of(role: Path) -> dict[str, dict[str, Any]]:
     return load(role / "meta/argument_specs.yml")["argument_specs"]["main"].get("options") or {}
+
+
+def tasks(role: Path) -> list[dict[str, Any]]:
+    return [task for file in sorted((role / "tasks").glob("*.yml")) for task in load(file)]
 
 
 def plays() -> list[tuple[str, dict[str, Any]]]:
@@ -74,7 +78,8 @@ def test_versions_are_the_pinned_ones(role: Path) -> None:
     for name, option in options_of(role).items():
         component = COMPONENTS.get(name, name.removesuffix("_version"))
         if component in PINS and component != name:
-            assert option["default"] == PINS[component]["version"], name
+            looked_up = f"{{{{ lookup('kubescale.fleet.artifact_version', '{component}') }}}}"
+            assert option["default"] in (looked_up, PINS[component]["version"]), name
 
 
 @each_role
@@ -112,6 +117,23 @@ def test_waiting_tasks_have_the_tags_of_all_roles_of_their_play(file: str, play:
     assert len(waits) == int(defers), f"{file}: a play whose roles do not wait must wait at its end"
     for task in waits:
         assert sorted(task["tags"]) == sorted(entry["tags"][0] for entry in play["roles"])
+
+
+@each_role
+def test_roles_that_apply_a_set_can_adopt(role: Path) -> None:
+    sets = [task["kubescale.fleet.apply_set"] for task in tasks(role) if "kubescale.fleet.apply_set" in task]
+    assert [arguments["adopt"] for arguments in sets] == [f"{{{{ {role.name}_adopt }}}}"] * len(sets)
+    assert (f"{role.name}_adopt" in options_of(role)) == bool(sets)
+
+
+def test_preflight_knows_the_sets_of_roles_that_serve_apis() -> None:
+    for role in reach.API_GROUPS:
+        (arguments,) = [
+            task["kubescale.fleet.apply_set"]
+            for task in tasks(REPOSITORY / "roles" / role)
+            if "kubescale.fleet.apply_set" in task
+        ]
+        assert arguments["name"] == role.replace("_", "-")
 
 
 def test_site_waits_at_its_end_for_every_role_that_did_not_wait() -> None:

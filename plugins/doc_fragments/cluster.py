@@ -1,0 +1,26 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Documentation of the options by which modules find a cluster."""
+
+from __future__ import annotations
+
+
+class ModuleDocFragment:
+    """The fragments ``kubescale.fleet.cluster`` and ``kubescale.fleet.cluster.context``."""
+
+    DOCUMENTATION = r"""
+options:
+  kubeconfig:
+    description:
+      - Path of the kubeconfig of the cluster, on the controller.
+    type: path
+    required: true
+"""
+
+    CONTEXT = r"""
+options:
+  context:
+    description:
+      - Context of the kubeconfig; its current one by default.
+    type: str
+"""
