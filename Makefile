@@ -1,14 +1,14 @@
 # Everything a person runs here. `make demo` and `make test` need nothing else first.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help setup packages demo demo-down test lint unit api browser molecule bench docs clean
+.PHONY: help setup packages demo demo-down test lint unit api package sanity cores browser molecule molecule-all bench docs site changelog clean
 
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 # What the demo, the builds and the tests take from Debian.
-PACKAGES := aardvark-dns ca-certificates chromium chromium-driver gcc iptables libc6-dev libseccomp-dev mmdebstrap netavark \
-            pkg-config podman python3-venv runc
+PACKAGES := aardvark-dns ca-certificates chromium chromium-driver gcc iptables libc6-dev libfaketime libseccomp-dev mmdebstrap netavark \
+            pkg-config podman python3-venv runc skopeo
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
@@ -44,17 +44,40 @@ demo: setup  ## a real cluster in containers, its app scaled by load, and a repo
 demo-down: setup  ## remove the demo's machines; the cache stays
 	@ansible-playbook playbooks/sandbox.yml --extra-vars sandbox_state=absent
 
-lint: setup  ## ansible-lint (production), yamllint, ruff, mypy
+lint: setup  ## ansible-lint (production), yamllint, ruff, mypy, antsibull-changelog
 	@ruff check . && ruff format --check .
 	@yamllint --strict .
 	@mypy plugins files/dashboards tests/benchmarks
 	@ansible-lint --offline --strict
+	@antsibull-changelog lint
 
 unit: setup  ## tests without a cluster
-	@pytest tests/unit
+	@pytest -n 2 tests/unit
 
 api: setup artifacts  ## tests against a real kube-apiserver and etcd, started as local processes
-	@pytest tests/api
+	@pytest -n 2 --dist loadfile tests/api
+
+package: setup artifacts  ## the collection as it is installed: its archive, and runs without the repository
+	@pytest tests/package
+
+sanity: setup  ## ansible-test sanity on what the archive has
+	@python3 tests/sanity/run.py
+
+# The versions beside the one in $(VENV) that the tests run on. 2.21 needs a newer Python than others:
+# make cores CORES=2.21 CORE_PYTHON=python3.12
+CORES := 2.18
+CORE_PYTHON := python3
+
+.venv-%/.installed: requirements.txt tests/cores/%.txt | $(VENV)/.installed
+	@uv venv --quiet --clear --python $(CORE_PYTHON) .venv-$*
+	@VIRTUAL_ENV=$(CURDIR)/.venv-$* uv pip install --quiet --require-hashes --requirement requirements.txt \
+	  --overrides tests/cores/$*.txt
+	@touch $@
+
+cores: setup artifacts $(CORES:%=.venv-%/.installed)  ## unit and api tests on other versions of ansible-core
+	@for core in $(CORES); do \
+	  echo "ansible-core $$core"; \
+	  PATH=$(CURDIR)/.venv-$$core/bin:$$PATH pytest -n 2 --dist loadfile tests/unit tests/api || exit; done
 
 browser: setup  ## the demo app in headless Chromium
 	@pytest tests/browser
@@ -63,11 +86,17 @@ browser: setup  ## the demo app in headless Chromium
 artifacts: setup  ## fill the cache with every binary and image
 	@ansible-playbook playbooks/artifacts.yml
 
-molecule: setup  ## the whole chain on machines in containers, and runs that are killed
-	@molecule test --scenario-name default
-	@molecule test --scenario-name interrupted
+# What CI runs, the shortest first; CONTRIBUTING.md says what each one takes.
+SCENARIOS := debian13 default kind interrupted
+ALL_SCENARIOS := $(SCENARIOS) lab existing airgapped mirror faults
 
-test: lint unit browser api molecule  ## every test
+molecule: setup  ## clusters in containers: the scenarios that CI runs, or SCENARIOS="lab existing"
+	@for scenario in $(SCENARIOS); do molecule test --scenario-name $$scenario || exit; done
+
+molecule-all: setup  ## every scenario, three quarters of an hour
+	@$(MAKE) --no-print-directory molecule SCENARIOS="$(ALL_SCENARIOS)"
+
+test: lint unit site sanity browser api cores package molecule  ## every test
 
 bench: setup  ## ratios to a hand-written shell script and to kubernetes.core, measured in one run (RUNS=3: medians)
 	@ansible-playbook playbooks/artifacts.yml
@@ -75,3 +104,27 @@ bench: setup  ## ratios to a hand-written shell script and to kubernetes.core, m
 
 docs: setup  ## write the roles' README files and the dashboards again from their sources
 	@python3 docs/generate.py
+
+# An environment of its own, inside of .venv/ so that whatever leaves that out leaves this out too.
+SITE := $(VENV)/site
+
+$(SITE)/.installed: docs/site/requirements.txt $(VENV)/.installed
+	@echo "site: Python environment in $(SITE)/"
+	@python3 -m venv --clear $(SITE)
+	@VIRTUAL_ENV=$(CURDIR)/$(SITE) uv pip install --quiet --require-hashes --requirement docs/site/requirements.txt
+	@touch $@
+
+# The sources are laid out as in the repository, so that one link serves both.
+site: setup $(SITE)/.installed  ## the documentation as a website, in .state/site
+	@rm -rf .state/site .state/site-sources && mkdir -p .state/site-sources/collections
+	@cp --parents --target-directory=.state/site-sources $(wildcard CHANGELOG.md CONTRIBUTING.md docs/*.* docs/getting-started/*)
+	@cat README.md docs/site/navigation.md > .state/site-sources/index.md
+	@$(SITE)/bin/antsibull-docs --config-file docs/site/antsibull-docs.cfg collection --use-current --squash-hierarchy \
+	  --fail-on-error --dest-dir .state/site-sources/collections kubescale.fleet
+	@cp docs/site/reference/* .state/site-sources/collections
+	@$(SITE)/bin/sphinx-build --quiet --fail-on-warning --conf-dir docs/site \
+	  --doctree-dir .state/site-sources/doctrees .state/site-sources .state/site
+	@echo "site: .state/site/index.html"
+
+changelog: setup  ## write CHANGELOG.md again from changelogs/fragments/
+	@antsibull-changelog release --update-existing --reload-plugins
