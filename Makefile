@@ -93,10 +93,10 @@ ALL_SCENARIOS := $(SCENARIOS) lab existing airgapped mirror faults
 molecule: setup  ## clusters in containers: the scenarios that CI runs, or SCENARIOS="lab existing"
 	@for scenario in $(SCENARIOS); do molecule test --scenario-name $$scenario || exit; done
 
-molecule-all: setup  ## every scenario, three quarters of an hour
+molecule-all: setup  ## every scenario, about 40 minutes
 	@$(MAKE) --no-print-directory molecule SCENARIOS="$(ALL_SCENARIOS)"
 
-test: lint unit site sanity browser api cores package molecule  ## every test
+test: lint unit site sanity browser api cores package molecule  ## what CI runs
 
 bench: setup  ## ratios to a hand-written shell script and to kubernetes.core, measured in one run (RUNS=3: medians)
 	@ansible-playbook playbooks/artifacts.yml
