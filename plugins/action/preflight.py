@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,8 +15,17 @@ from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar
+from ansible.utils.display import Display
 from ansible_collections.kubescale.fleet.plugins.module_utils import preflight
+from ansible_collections.kubescale.fleet.plugins.module_utils.app_catalogue import all_entries
+from ansible_collections.kubescale.fleet.plugins.module_utils.apps import (
+    AppError,
+    Findings,
+    examine_apps,
+)
 from ansible_collections.kubescale.fleet.plugins.module_utils.preflight import Setting
+
+display = Display()
 
 try:
     from ansible._internal._datatag._tags import Origin
@@ -30,11 +40,10 @@ API_GROUP = "clusters"
 NAMED_HOSTS = 4
 # What a type cannot say about the variables of one cluster: the check, and the variables it takes in this order.
 CHECKS: tuple[tuple[Callable[..., list[str]], tuple[str, ...]], ...] = (
-    (preflight.check_target, ("hpa_target",)),
+    (preflight.check_alerting, ("alertmanager_receiver", "alertmanager_config")),
     (preflight.check_resolution, ("metrics_server_resolution",)),
-    (preflight.check_replicas, ("hpa_min_replicas", "hpa_max_replicas")),
-    (preflight.check_windows, ("prometheus_adapter_rules", "demo_app_scrape_interval")),
-    (preflight.check_metric, ("hpa_metric", "prometheus_adapter_rules")),
+    (preflight.check_volume, ("prometheus_flavor", "prometheus_storage_class", "prometheus_replicas")),
+    (preflight.check_sample_apps, ("sample_apps",)),
     (preflight.check_order, ("prometheus_adapter_relist_interval", "prometheus_adapter_max_age")),
 )
 NETWORKS = ("control_plane_pod_network", "control_plane_service_network")
@@ -97,6 +106,41 @@ class HostVariables:
         return [setting for setting in map(self.get, names) if setting is not None]
 
 
+def where_in(value: Any, path: str) -> str:  # noqa: ANN401
+    """Say where the part of a value at a path such as ``[0].replicas.min`` was set, as near to it as is known."""
+    places = [where_set(value)]
+    for step in re.findall(r"[^.\[\]]+", path):
+        try:
+            value = value[int(step)] if isinstance(value, list) else value[step]
+        except (KeyError, IndexError, TypeError, ValueError):
+            break
+        places.append(where_set(value))
+    return next((place for place in reversed(places) if place), "")
+
+
+def check_apps(host: HostVariables) -> Findings:
+    """Say what is wrong or surprising about the apps that a cluster scales."""
+
+    def value(name: str, _role: str) -> object:
+        setting = host.get(name)
+        return setting.value if setting else None
+
+    def where(name: str, path: str) -> str:
+        setting = host.get(name)
+        return where_in(host.raw.get(name), path) or (setting.where if setting else "")
+
+    try:
+        entries = all_entries(value, where)
+    except AppError as error:
+        return Findings([str(error)])
+    rules = value("prometheus_adapter_rules", "")
+    return examine_apps(
+        [entry for entry, _unused in entries],
+        [source for _unused, source in entries],
+        rules if isinstance(rules, list) else (),
+    )
+
+
 class Problems:
     """What is wrong, each thing once with the hosts it was seen on."""
 
@@ -134,18 +178,24 @@ class ActionModule(ActionBase):
         result = super().run(tmp, variables)
         self.validate_argument_spec({})
         roles = self._role_options()
-        every_option = {name: option for options in roles.values() for name, option in options.items()}
+        every_option = dict(preflight.SHARED_VARIABLES)
+        every_option |= {name: option for options in roles.values() for name, option in options.items()}
         groups: dict[str, list[str]] = variables["groups"]
         hosts = {
             name: HostVariables(variables["hostvars"].raw_get(name), every_option, self._loader)
             for name in sorted(variables["ansible_play_hosts_all"])
         }
         problems = Problems()
+        warnings: list[str] = []
         for name, host in hosts.items():
             member_of = host.raw["group_names"]
             problems.add(name, self._check_place(name, host, member_of, groups))
             problems.add(name, self._check_options(host, member_of, roles))
             problems.add(name, self._check_values(host, member_of, roles))
+            if API_GROUP in member_of:
+                findings = check_apps(host)
+                problems.add(name, findings.errors)
+                warnings += [f"{text} [{name}]" for text in findings.warnings]
         machines = {name: host for name, host in hosts.items() if name in groups.get("nodes", [])}
         problems.add("all machines", self._check_addresses(machines))
         for cluster in groups.get(API_GROUP, []):
@@ -153,6 +203,9 @@ class ActionModule(ActionBase):
             problems.add(cluster, self._check_networks(mine))
             everyone = {name: host for name, host in hosts.items() if host.raw.get("cluster_name") == cluster}
             problems.add(cluster, self._check_artifacts(everyone))
+        for text in dict.fromkeys(warnings):
+            # Not as a warning: those are shown with the task's result, which a quiet configuration leaves out.
+            display.display(f"Mind: {text}", color="yellow")
         lines = problems.lines()
         if lines:
             result["failed"] = True
@@ -183,6 +236,8 @@ class ActionModule(ActionBase):
         """Check names of all variables, and values of those that the roles of this host use."""
         wheres = {name: where_set(value) or where_set(name) for name, value in host.raw.items()}
         wrong = list(preflight.check_names(host.raw, roles, wheres).values())
+        for name in preflight.SHARED_VARIABLES.keys() & host.raw.keys():
+            wrong += host.checked(name)[1]
         for role, options in roles.items():
             if MACHINE_ROLES.get(role, API_GROUP) not in mine:
                 continue

@@ -7,24 +7,35 @@ from __future__ import annotations
 import json
 import shlex
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
 from ansible_collections.kubescale.fleet.plugins.action.apply_set import how_to_adopt
+from ansible_collections.kubescale.fleet.plugins.action.preflight import where_in
+from ansible_collections.kubescale.fleet.plugins.module_utils.app_catalogue import all_entries, reader
+from ansible_collections.kubescale.fleet.plugins.module_utils.app_workloads import examine_workloads
 from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import set_id
+from ansible_collections.kubescale.fleet.plugins.module_utils.apps import AppError, parse_apps, parse_pairs
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, ApiError, KubeconfigError, connect
 from ansible_collections.kubescale.fleet.plugins.module_utils.ownership import others_that_serve
 
+display = Display()
+
 LEAST_PYTHON = (3, 9)
-#: API groups that only one component of a cluster can serve, by the role that makes it.
+#: Roles that may serve an API group; only one of them does, the first unless the cluster's variables say otherwise.
 API_GROUPS = {
-    "prometheus": "monitoring.coreos.com",
-    "metrics_server": "metrics.k8s.io",
-    "prometheus_adapter": "custom.metrics.k8s.io",
+    "monitoring.coreos.com": ("prometheus",),
+    "metrics.k8s.io": ("metrics_server", "prometheus_adapter"),
+    "custom.metrics.k8s.io": ("prometheus_adapter",),
+    "external.metrics.k8s.io": ("prometheus_adapter",),
 }
+#: Tags that run a role beside its own: the metrics of autoscalers are the adapter's rules.
+MORE_TAGS = {"prometheus_adapter": ["hpa"]}
 # Seconds by which a machine's clock may differ from the controller's: certificates and tokens made by the one must be
 # valid for the other at once.
 CLOCK_SECONDS = 60
@@ -60,10 +71,24 @@ def judge(found: dict[str, Any], before: float, after: float) -> list[str]:
     return lacks
 
 
+def servers_of_groups(resources: str, external: bool) -> dict[str, str]:
+    """The role that serves each API group, where ``resources`` is the owner of metrics.k8s.io.
+
+    ``external``: the adapter serves external metrics, too.
+    """
+    roles = {group: candidates[0] for group, candidates in API_GROUPS.items()}
+    if resources == "adapter":
+        roles["metrics.k8s.io"] = "prometheus_adapter"
+    if not external:
+        del roles["external.metrics.k8s.io"]
+    return roles
+
+
 def is_selected(role: str, run_tags: Collection[str], skip_tags: Collection[str]) -> bool:
-    """Tell whether a run with these tags runs a role, whose tag is its name."""
-    wanted = not run_tags or bool({"all", "tagged", role} & set(run_tags))
-    return wanted and not {"tagged", role} & set(skip_tags)
+    """Tell whether a run with these tags runs a role, whose tag is its name, perhaps beside others."""
+    own = {"tagged", role, *MORE_TAGS.get(role, [])}
+    wanted = not run_tags or bool({"all", *own} & set(run_tags))
+    return wanted and not own & set(skip_tags)
 
 
 class ActionModule(ActionBase):
@@ -78,7 +103,10 @@ class ActionModule(ActionBase):
         result = super().run(tmp, variables)
         self.validate_argument_spec({})
         if "clusters" in variables["group_names"]:
-            problem = self._reach_api(variables, result)
+            try:
+                problem = self._reach_api(variables, result)
+            except AppError as error:
+                problem = str(error)
         else:
             problem = self._reach_machine(variables, result)
         if problem:
@@ -88,31 +116,68 @@ class ActionModule(ActionBase):
 
     def _reach_api(self, variables: dict[str, Any], result: dict[str, Any]) -> str:
         if not variables.get("cluster_existing"):
-            return ""
+            return self._workloads_of_own(variables)
         kubeconfig = str(self._templar.template(variables["cluster_kubeconfig"]))
         try:
             api = connect(kubeconfig)
             api.raw("/version")
-            return self._served_by_others(api, variables, result)
+            return self._served_by_others(api, variables, result) or self._workloads(api, variables)
         except (ApiError, KubeconfigError, OSError) as error:
             return f"Cluster {variables['inventory_hostname']} cannot be reached by {kubeconfig}: {error}"
 
+    def _workloads_of_own(self, variables: dict[str, Any]) -> str:
+        """As _workloads for a cluster that this run may be about to make or to repair: none that answers, no word."""
+        kubeconfig = str(self._templar.template(variables["cluster_kubeconfig"]))
+        if not Path(kubeconfig).expanduser().exists():
+            return ""
+        try:
+            return self._workloads(connect(kubeconfig), variables)
+        except (ApiError, KubeconfigError, OSError):
+            return ""
+
+    def _workloads(self, api: Api, variables: dict[str, Any]) -> str:
+        """Say which apps cannot be scaled as the cluster's variables want it, if this run would scale them."""
+
+        def where(name: str, path: str) -> str:
+            return where_in(variables.get(name), path)
+
+        value = reader(variables, self._templar.template, self._loader.load_from_file)
+        chosen = is_selected("hpa", variables["ansible_run_tags"], variables["ansible_skip_tags"])
+        if not chosen or value("hpa_state", "hpa") != "present":
+            return ""
+        entries = all_entries(value, where)
+        pairs = parse_pairs([entry for entry, _unused in entries], [source for _unused, source in entries])
+        findings = examine_workloads(api, pairs)
+        for text in findings.warnings:
+            # Not as a warning: those are shown with the task's result, which a quiet configuration leaves out.
+            display.display(f"Mind: {text} [{variables['inventory_hostname']}]", color="yellow")
+        if not findings.errors:
+            return ""
+        title = f"Cluster {variables['inventory_hostname']} has apps that cannot be scaled so. Nothing was changed:"
+        return "\n".join([title, *(f"- {text}" for text in findings.errors)])
+
     def _served_by_others(self, api: Api, variables: dict[str, Any], result: dict[str, Any]) -> str:
         """Say which APIs that this run would serve somebody else serves; roles find what else is in their way."""
+        flavor = self._templar.template(variables.get("prometheus_flavor", "operator"))
         groups = {
             group: role
-            for role, group in API_GROUPS.items()
-            if is_selected(role, variables["ansible_run_tags"], variables["ansible_skip_tags"])
+            for group, role in self._servers(variables).items()
+            if (role, flavor) != ("prometheus", "standalone")  # which serves no API
+            and is_selected(role, variables["ansible_run_tags"], variables["ansible_skip_tags"])
             and self._templar.template(variables.get(f"{role}_state", "present")) == "present"
             and not boolean(self._templar.template(variables.get(f"{role}_adopt", False)))
         }
-        ids = {group: set_id(role.replace("_", "-"), "kube-system") for group, role in groups.items()}
+        # One of ours may have it until another one of ours takes it.
+        ids = {group: [set_id(role.replace("_", "-"), "kube-system") for role in API_GROUPS[group]] for group in groups}
         found = others_that_serve(api, ids)
         if not found:
             return ""
         result["foreign"] = [{**ref.as_dict(), "owner": owner, "role": groups[group]} for ref, owner, group in found]
         lines = [f"- {ref} {owner}" for ref, owner, _group in found]
-        advice = [how_to_adopt(role) for group, role in groups.items() if group in {entry[2] for entry in found}]
+        taken = {entry[2] for entry in found}
+        advice = list(dict.fromkeys(how_to_adopt(role) for group, role in groups.items() if group in taken))
+        if "external.metrics.k8s.io" in taken:
+            advice.append("To leave external metrics alone to their owner, set external_metrics_owner to none.")
         return "\n".join(
             [
                 f"Cluster {variables['inventory_hostname']} has what this run would make, and it is somebody else's. "
@@ -121,6 +186,15 @@ class ActionModule(ActionBase):
                 *advice,
             ]
         )
+
+    def _servers(self, variables: Mapping[str, Any]) -> dict[str, str]:
+        """The role that serves each API group on this cluster."""
+        value = reader(variables, self._templar.template, self._loader.load_from_file)
+        external = False
+        if value("external_metrics_owner", "") in (None, "adapter"):
+            apps = parse_apps([entry for entry, _unused in all_entries(value)])
+            external = any(metric.external for app in apps for metric in app.metrics)
+        return servers_of_groups(value("resource_metrics_owner", "") or "metrics_server", external)
 
     def _reach_machine(self, variables: dict[str, Any], result: dict[str, Any]) -> str:
         name = variables["inventory_hostname"]

@@ -8,7 +8,6 @@ import difflib
 import functools
 import ipaddress
 import itertools
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -30,17 +29,52 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (
     check_kubeconfig,
     read_kubeconfig,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.scaling import quantity
+from ansible_collections.kubescale.fleet.plugins.module_utils.sample_apps import sample_app_names
 from ansible_collections.kubescale.fleet.plugins.module_utils.sources import SOURCES, Request
 
-LEAST_SCRAPES = 4
 LEAST_RESOLUTION = 10
 # How alike a variable must be to one of a role to be taken for a misspelling of it (1.0: equal).
 LIKENESS = 0.9
 LIKENESS_WITHIN_ROLE = 0.75
-QUANTITY = re.compile(r"[0-9]+(\.[0-9]+)?([eE][0-9]+|[A-Za-z]*)")
+# What a receiver of Alertmanager may consist of.
+RECEIVERS = (
+    "discord_configs",
+    "email_configs",
+    "incidentio_configs",
+    "jira_configs",
+    "mattermost_configs",
+    "msteams_configs",
+    "msteamsv2_configs",
+    "opsgenie_configs",
+    "pagerduty_configs",
+    "pushover_configs",
+    "rocketchat_configs",
+    "slack_configs",
+    "sns_configs",
+    "telegram_configs",
+    "victorops_configs",
+    "webex_configs",
+    "webhook_configs",
+    "wechat_configs",
+)
 # Variables of machines that start with a role's prefix and are no options of that role.
 MACHINE_VARIABLES = ("sandbox_address",)
+# Variables that were there once, and what says the same now.
+FORMER_VARIABLES = {
+    **{
+        f"hpa_{name}": f"demo_app_{name}, or autoscaled_apps for an app of your own"
+        for name in ("target", "min_replicas", "max_replicas", "scale_down_stabilization")
+    },
+    **dict.fromkeys(("hpa_namespace", "hpa_name", "hpa_metric"), "autoscaled_apps"),
+}
+# Variables of a cluster that belong to no single role, and what they may be.
+SHARED_VARIABLES: dict[str, dict[str, Any]] = {
+    "autoscaled_apps": {"type": "raw"},
+    "sample_apps": {"type": "raw"},
+    "high_availability": {"type": "bool"},
+    "resource_metrics_owner": {"choices": ["metrics_server", "adapter"]},
+    "external_metrics_owner": {"choices": ["adapter", "none"]},
+}
 
 
 @dataclass(frozen=True)
@@ -80,7 +114,7 @@ def check_names(
     Returns:
         What is wrong, by variable.
     """
-    known = frozenset(itertools.chain.from_iterable(roles.values())) | set(MACHINE_VARIABLES)
+    known = frozenset(itertools.chain.from_iterable(roles.values())) | {*MACHINE_VARIABLES, *SHARED_VARIABLES}
     found: dict[str, str] = {}
     for name in names:
         if name in known or name.startswith(("ansible_", "inventory_")) or name in CLUSTER_VARIABLES:
@@ -90,7 +124,9 @@ def check_names(
         if not owner and not near:
             continue
         where = f" ({wheres[name]})" if wheres.get(name) else ""
-        if owner:
+        if name in FORMER_VARIABLES:
+            found[name] = f"{name}{where}: is not there any more; say {FORMER_VARIABLES[name]}"
+        elif owner:
             hint = f"did you mean {near}?" if near else f"it has {', '.join(sorted(roles[owner]))}"
             found[name] = f"{name}{where}: role {owner} has no such variable; {hint}"
         else:
@@ -142,15 +178,79 @@ def check_artifacts(source: Setting, mirrors: Setting, versions: Setting) -> lis
     return wrong
 
 
-def check_target(target: Setting) -> list[str]:
-    """Check an autoscaler's target: a quantity above 0."""
+def check_alerting(receiver: Setting, config: Setting) -> list[str]:
+    """Check who is told of alerts; no value is shown, as any may hold a secret."""
+    if not isinstance(receiver.value, Mapping) or not isinstance(config.value, Mapping):
+        return []  # check_option says so
+    if receiver.value and config.value:
+        return [f"{receiver.name}: is of no effect beside {config.name}; set one of the two"]
+    wrong = _receiver_problems(receiver.name, receiver.value)
+    if not config.value:
+        return wrong
+    receivers = config.value.get("receivers") or []
+    names = [str(item.get("name")) for item in receivers if isinstance(item, Mapping)]
+    if len(names) != len(receivers) or len(set(names)) != len(names) or "None" in names:
+        wrong.append(f"{config.name}.receivers: must be dictionaries, each with a name of its own")
+        return wrong
+    for number, item in enumerate(receivers):
+        content = {key: value for key, value in item.items() if key != "name"}
+        wrong += _receiver_problems(f"{config.name}.receivers[{number}]", content)
+    route = config.value.get("route")
+    if not isinstance(route, Mapping) or not route.get("receiver"):
+        wrong.append(f"{config.name}.route.receiver: must name one of {config.name}.receivers")
+        return wrong
+    return wrong + _route_problems(f"{config.name}.route", route, names)
+
+
+def _receiver_problems(name: str, receiver: Mapping[str, Any]) -> list[str]:
+    """What is wrong with the content of a receiver, without its values."""
+    wrong = []
+    for key, entries in receiver.items():
+        if key not in RECEIVERS:
+            near = difflib.get_close_matches(str(key), RECEIVERS, n=1)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(RECEIVERS)}"
+            wrong.append(f"{name}.{key}: Alertmanager has no such kind of receiver; {hint}")
+        elif not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
+            wrong.append(f"{name}.{key}: must be a list of dictionaries")
+        else:
+            wrong += [
+                f"{name}.{key}[{number}].url: must be a URL such as https://hooks.example/alerts"
+                for number, entry in enumerate(entries)
+                if key == "webhook_configs"
+                and "url_file" not in entry
+                and not re.fullmatch(r"https?://[^/\s]+(/\S*)?", str(entry.get("url", "")))
+            ]
+    return wrong
+
+
+def _route_problems(name: str, route: Mapping[str, Any], receivers: Sequence[str]) -> list[str]:
+    wrong = []
+    if "receiver" in route and str(route["receiver"]) not in receivers:
+        wrong.append(f"{name}.receiver = {route['receiver']!r}: is none of the receivers {', '.join(receivers)}")
+    for number, child in enumerate(route.get("routes") or []):
+        wrong += _route_problems(f"{name}.routes[{number}]", child, receivers)
+    return wrong
+
+
+def check_sample_apps(names: Setting) -> list[str]:
+    """Check the names of sample apps."""
     try:
-        number = quantity(str(target.value)) if QUANTITY.fullmatch(str(target.value)) else math.nan
-    except ValueError:
-        number = math.nan
-    if math.isfinite(number) and number > 0:
+        sample_app_names(names.value)
+    except ArtifactError as error:
+        return [f"{line} ({names.where})" if names.where else line for line in str(error).splitlines()]
+    return []
+
+
+def check_volume(flavor: Setting, storage_class: Setting, replicas: Setting) -> list[str]:
+    """Check that not several pods of one Deployment would have one volume between them."""
+    if flavor.value != "standalone" or not storage_class.value or not isinstance(replicas.value, int):
         return []
-    return [f"{target}: must be a quantity above 0, such as 10m, 500m or 2"]
+    if replicas.value <= 1:
+        return []
+    return [
+        f"{storage_class}: with {flavor} it is for one Prometheus, but {replicas}; leave the class out, or take "
+        "prometheus_flavor: operator, which makes a volume for each"
+    ]
 
 
 def check_resolution(resolution: Setting) -> list[str]:
@@ -165,41 +265,6 @@ def check_order(less: Setting, more: Setting) -> list[str]:
     if not isinstance(less.value, int) or not isinstance(more.value, int) or less.value <= more.value:
         return []
     return [f"{less}: must not be above {more}"]
-
-
-def check_replicas(least: Setting, most: Setting) -> list[str]:
-    """Check an autoscaler's bounds: 1 <= min <= max."""
-    wrong = check_order(least, most)
-    if isinstance(least.value, int) and least.value < 1:
-        wrong.append(f"{least}: must be 1 or more")
-    return wrong
-
-
-def check_windows(rules: Setting, interval: Setting) -> list[str]:
-    """Check that every adapter rule looks at four scrapes at least: with fewer, one lost scrape makes its rate vanish.
-
-    Windows and interval are in seconds.
-    """
-    if not isinstance(interval.value, int) or not isinstance(rules.value, list):
-        return []  # check_option says so
-    if interval.value < 1:
-        return [f"{interval}: must be 1 or more seconds"]
-    least = LEAST_SCRAPES * interval.value
-    wrong = []
-    for number, rule in enumerate(rules.value):
-        window = rule.get("window") if isinstance(rule, Mapping) else None
-        if isinstance(window, int) and window < least:
-            setting = Setting(f"{rules.name}[{number}].window", window, rules.where)
-            wrong.append(f"{setting}: must be {least} or more seconds, {LEAST_SCRAPES} times {interval}")
-    return wrong
-
-
-def check_metric(metric: Setting, rules: Setting) -> list[str]:
-    """Check that the adapter serves the metric that the autoscaler asks for."""
-    served = [str(rule["as"]) for rule in rules.value if "as" in rule]
-    if str(metric.value) in served:
-        return []
-    return [f"{metric}: is served by no rule; {rules.name} has {', '.join(served) or 'none'}"]
 
 
 def check_networks(networks: Sequence[Setting], addresses: Sequence[Setting] = ()) -> list[str]:

@@ -58,7 +58,8 @@ def readiness(obj: Mapping[str, Any]) -> Verdict:
 
     Kinds without a rule are ready unless they report a condition Ready or Available that is not True, or a status of
     an older generation. An HPA is ready when it can compute a replica count (ScalingActive): one whose metric is not
-    there yet cannot scale, which is what it is for, so it is waited for; scaled to zero on purpose counts as ready.
+    there yet cannot scale, which is what it is for, so it is waited for; scaled to zero on purpose counts as ready, and
+    so does one whose workload does not exist (yet): there is nothing that could become ready by waiting.
     """
     if (obj.get("metadata") or {}).get("deletionTimestamp"):
         return Verdict(False, "is being deleted")
@@ -212,9 +213,17 @@ def _hpa(obj: Mapping[str, Any]) -> Verdict:
     if active and active.get("reason") == "ScalingDisabled":
         return READY
     able = condition_of(obj, "AbleToScale")
+    if without_workload(obj):
+        return READY
     if active is None and able and able.get("status") == "False":
         return Verdict(False, say_condition(able))
     return _conditions(obj, "ScalingActive")
+
+
+def without_workload(autoscaler: Mapping[str, Any]) -> bool:
+    """Whether an autoscaler says that what it is to scale does not exist."""
+    able = condition_of(autoscaler, "AbleToScale") or {}
+    return able.get("reason") == "FailedGetScale" and str(able.get("message", "")).endswith("not found")
 
 
 def _service(obj: Mapping[str, Any]) -> Verdict:

@@ -33,8 +33,8 @@ import apply_set  # noqa: E402 - beside this file
 from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (  # noqa: E402
     Cache,
     cache_directory,
-    load_pins,
     machine_architecture,
+    versioned_pins,
 )
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (  # noqa: E402
     Api,
@@ -160,7 +160,7 @@ def make_machines() -> None:
 
 def write_work(work: Path) -> Objects:
     """Write everything the shell script reads; return all objects that both peers bring up."""
-    cache = Cache(cache_directory(), load_pins(), machine_architecture())
+    cache = Cache(cache_directory(), versioned_pins(None), machine_architecture())
     names = ["containerd", "runc", "cni_plugins", "cni_flannel", "kubernetes_node"]
     lines = [f"{item['sha256']} {item['source']} {item['destination']}\n" for item in cache.machine_files(names)]
     (work / "binaries").write_text("".join(lines))
@@ -384,7 +384,9 @@ def measure_chain(runs: int, only: str | None) -> dict[str, Any]:
         say("rendering the roles' objects for the shell script")
         (STATE / "kubeconfig").unlink(missing_ok=True)
         objects = write_work(work)
-        kubectl = Cache(cache_directory(), load_pins(), machine_architecture()).component("kubernetes") / "kubectl"
+        kubectl = (
+            Cache(cache_directory(), versioned_pins(None), machine_architecture()).component("kubernetes") / "kubectl"
+        )
         commands = {
             "Ansible": playbook_command("site.yml"),
             "shell": [str(HERE / "shell.sh"), str(work), str(kubectl)],

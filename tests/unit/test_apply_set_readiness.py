@@ -26,6 +26,11 @@ def workload(kind: str, spec: JSON | None = None, **status: Any) -> JSON:
     return obj(kind, "apps/v1", {"observedGeneration": 2, **status}, spec)
 
 
+def without_workload(reason: str, message: str) -> JSON:
+    able = condition("AbleToScale", "False", reason=reason, message=message)
+    return obj("HorizontalPodAutoscaler", "autoscaling/v2", {"conditions": [able]})
+
+
 ROLLED_OUT = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2, "readyReplicas": 2}
 SCHEDULED = {"desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAvailable": 2}
 
@@ -84,6 +89,9 @@ SCHEDULED = {"desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAv
         ),
         (obj("HorizontalPodAutoscaler", "autoscaling/v2", {"conditions": [condition("ScalingActive")]}), ""),
         (obj("HorizontalPodAutoscaler", "autoscaling/v2", None), "no condition ScalingActive yet"),
+        (without_workload("FailedGetScale", 'get current scale: deployments.apps "shop" not found'), ""),
+        (without_workload("FailedGetScale", "get current scale: forbidden"), "FailedGetScale"),
+        (without_workload("FailedUpdateScale", "not found"), "FailedUpdateScale"),
         (
             obj(
                 "HorizontalPodAutoscaler",

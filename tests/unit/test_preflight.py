@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils import preflight
 from ansible_collections.kubescale.fleet.plugins.module_utils.preflight import Setting
 
 ROLES: dict[str, dict[str, Any]] = {
-    "hpa": {"hpa_target": {"type": "str"}, "hpa_max_replicas": {"type": "int"}},
+    "hpa": {"hpa_apps": {"type": "list"}, "hpa_max_replicas": {"type": "int"}},
     "prometheus": {"prometheus_retention": {"type": "str"}},
     "prometheus_adapter": {"prometheus_adapter_rules": {"type": "list"}},
 }
@@ -21,13 +22,16 @@ ROLES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("name", "text"),
     [
+        ("hpa_metric", "is not there any more; say autoscaled_apps"),
+        ("hpa_target", "is not there any more; say demo_app_target, or autoscaled_apps for an app of your own"),
         ("hpa_max_replcas", "role hpa has no such variable; did you mean hpa_max_replicas?"),
         (
             "prometheus_adapter_ruls",
             "role prometheus_adapter has no such variable; did you mean prometheus_adapter_rules?",
         ),
         ("prometheus_zzz", "role prometheus has no such variable; it has prometheus_retention"),
-        ("hp_target", "no role has such a variable; did you mean hpa_target?"),
+        ("hp_max_replicas", "no role has such a variable; did you mean hpa_max_replicas?"),
+        ("autoscaled_app", "no role has such a variable; did you mean autoscaled_apps?"),
     ],
 )
 def test_misspelled_variables(name: str, text: str) -> None:
@@ -42,7 +46,15 @@ def test_names_say_where() -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["hpa_target", "prometheus_adapter_rules", "ansible_host", "cluster_name", "sandbox_address", "own_variable"],
+    [
+        "hpa_apps",
+        "autoscaled_apps",
+        "prometheus_adapter_rules",
+        "ansible_host",
+        "cluster_name",
+        "sandbox_address",
+        "own_variable",
+    ],
 )
 def test_names_that_are_well(name: str) -> None:
     assert preflight.check_names([name], ROLES | {"sandbox": {}}, {}) == {}
@@ -63,60 +75,12 @@ def test_option_that_is_secret_is_not_shown() -> None:
     assert "hunter2" not in wrong[0]
 
 
-@pytest.mark.parametrize("value", ["10m", "1", "0.5", "2k", "1Ki", 3])
-def test_targets_that_are_well(value: Any) -> None:
-    assert preflight.check_target(Setting("hpa_target", value)) == []
-
-
-@pytest.mark.parametrize("value", ["0", "-1", "0m", "ten", "", "10 m", "nan", "inf", None])
-def test_targets_that_are_wrong(value: Any) -> None:
-    (wrong,) = preflight.check_target(Setting("hpa_target", value, "all.yml:1"))
-    assert wrong == f"hpa_target = {value!r} (all.yml:1): must be a quantity above 0, such as 10m, 500m or 2"
-
-
-@pytest.mark.parametrize(
-    ("least", "most", "texts"),
-    [
-        (1, 10, []),
-        (3, 3, []),
-        (5, 4, ["min = 5: must not be above max = 4"]),
-        (0, 4, ["min = 0: must be 1 or more"]),
-        (-1, -2, ["min = -1: must not be above max = -2", "min = -1: must be 1 or more"]),
-    ],
-)
-def test_replicas(least: int, most: int, texts: list[str]) -> None:
-    assert preflight.check_replicas(Setting("min", least), Setting("max", most)) == texts
-
-
 def test_version() -> None:
     assert preflight.check_version(Setting("x_version", "1.2.3"), ["1.2.3"]) == []
     (wrong,) = preflight.check_version(Setting("x_version", "1.2.4", "all.yml:1"), ["1.2.3"])
     assert wrong.startswith(
         "x_version = '1.2.4' (all.yml:1): is not a pinned version; allowed: 1.2.3 (files/artifacts.yml)"
     )
-
-
-@pytest.mark.parametrize(
-    ("window", "interval", "good"), [(60, 15, True), (59, 15, False), (20, 5, True), (5, 5, False)]
-)
-def test_window_is_four_scrapes_at_least(window: int, interval: int, good: bool) -> None:
-    rules = Setting("rules", [{"window": 600}, {"window": window}], "all.yml:9")
-    wrong = preflight.check_windows(rules, Setting("s", interval))
-    assert wrong == (
-        []
-        if good
-        else [f"rules[1].window = {window} (all.yml:9): must be {4 * interval} or more seconds, 4 times s = {interval}"]
-    )
-
-
-def test_window_needs_a_scrape_interval() -> None:
-    assert "1 or more" in preflight.check_windows(Setting("rules", []), Setting("interval", 0))[0]
-
-
-def test_metric_must_be_served() -> None:
-    rules = Setting("rules", [{"as": "a_per_second"}])
-    assert preflight.check_metric(Setting("metric", "a_per_second"), rules) == []
-    assert "rules has a_per_second" in preflight.check_metric(Setting("metric", "b_per_second"), rules)[0]
 
 
 @pytest.mark.parametrize(
@@ -242,3 +206,83 @@ def test_metrics_server_reads_no_more_often_than_it_starts_with():
     (said,) = preflight.check_resolution(Setting("metrics_server_resolution", 9))
     assert "metrics_server_resolution = 9" in said
     assert "10 or more" in said
+
+
+@pytest.mark.parametrize(
+    ("name", "good", "bad"),
+    [
+        ("high_availability", "true", "maybe"),
+        ("resource_metrics_owner", "adapter", "metrics-server"),
+        ("external_metrics_owner", "none", "keda"),
+    ],
+)
+def test_variables_of_a_cluster_that_belong_to_no_role_have_values_that_are_allowed(
+    name: str, good: str, bad: str
+) -> None:
+    option = preflight.SHARED_VARIABLES[name]
+    assert preflight.check_option(Setting(name, good), option)[1] == []
+    (wrong,) = preflight.check_option(Setting(name, bad, "all.yml:3"), option)[1]
+    assert wrong.startswith(f"{name} = '{bad}' (all.yml:3): ")
+    assert all(choice in wrong for choice in option.get("choices", []))
+
+
+@pytest.mark.parametrize(
+    ("receiver", "config", "said"),
+    [
+        ({"webhook_configs": [{"url": "https://hooks.example/hunter2"}]}, {}, None),
+        ({}, {}, None),
+        ({"webhok_configs": [{"url": "hunter2"}]}, {}, "alertmanager_receiver.webhok_configs: .+ webhook_configs?"),
+        ({"hunter2": []}, {}, "there are discord_configs, email_configs"),
+        (
+            {"webhook_configs": [{"url": "hunter2"}]},
+            {},
+            r"alertmanager_receiver.webhook_configs\[0\].url: must be a URL",
+        ),
+        ({"webhook_configs": {"url": "hunter2"}}, {}, "alertmanager_receiver.webhook_configs: must be a list"),
+        ({"slack_configs": [{}]}, {"route": {}}, "set one of the two"),
+        ({}, {"receivers": [{"name": "a"}]}, "alertmanager_config.route.receiver: must name one of"),
+        ({}, {"receivers": ["hunter2"]}, "alertmanager_config.receivers: must be dictionaries"),
+        (
+            {},
+            {"receivers": [{"name": "a"}], "route": {"receiver": "a", "routes": [{"receiver": "b"}]}},
+            r"alertmanager_config.route.routes\[0\].receiver = 'b': is none of the receivers a",
+        ),
+        (
+            {},
+            {"receivers": [{"name": "a", "slak_configs": [{"api_url": "hunter2"}]}], "route": {"receiver": "a"}},
+            r"alertmanager_config.receivers\[0\].slak_configs: .+ slack_configs?",
+        ),
+    ],
+)
+def test_whoever_is_told_of_alerts_is_checked_and_never_shown(
+    receiver: dict[str, Any], config: dict[str, Any], said: str | None
+) -> None:
+    settings = Setting("alertmanager_receiver", receiver), Setting("alertmanager_config", config)
+    wrong = preflight.check_alerting(*settings)
+    if said is None:
+        assert wrong == []
+        return
+    (text,) = wrong
+    assert re.search(said, text)
+    # But for the name of what is unknown, nothing that was given is repeated.
+    assert text.startswith("alertmanager_receiver.hunter2:") or "hunter2" not in text
+
+
+@pytest.mark.parametrize(
+    ("flavor", "storage_class", "replicas", "allowed"),
+    [
+        ("standalone", "fast", 1, True),
+        ("standalone", "", 2, True),
+        ("operator", "fast", 2, True),
+        ("standalone", "fast", 2, False),
+    ],
+)
+def test_one_volume_is_for_one_prometheus(flavor: str, storage_class: str, replicas: int, allowed: bool) -> None:
+    settings = [
+        Setting("prometheus_flavor", flavor),
+        Setting("prometheus_storage_class", storage_class),
+        Setting("prometheus_replicas", replicas),
+    ]
+    found = preflight.check_volume(*settings)
+    assert (found == []) == allowed
+    assert all("prometheus_storage_class = 'fast'" in text and "prometheus_replicas = 2" in text for text in found)

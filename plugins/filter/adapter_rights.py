@@ -1,0 +1,48 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""The rights of prometheus-adapter for what it serves."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: adapter_rights
+short_description: What prometheus-adapter may read for its configuration
+author: kubescale founders (@kubescale)
+version_added: 0.1.0
+description:
+  - Takes a configuration of prometheus-adapter and returns the rules of a ClusterRole that has what it needs for that,
+    and nothing else.
+options:
+  _input:
+    description: The configuration, with C(rules) and C(resourceRules) as far as it has them.
+    type: dict
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the rights
+  ansible.builtin.debug:
+    msg: "{{ config | kubescale.fleet.adapter_rights }}"
+  vars:
+    config: "{{ query('kubescale.fleet.autoscaled_apps') | kubescale.fleet.adapter_config }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Rules, each with C(apiGroups), C(resources) and C(verbs).
+  type: list
+  elements: dict
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible_collections.kubescale.fleet.plugins.module_utils.adapter import adapter_rights
+
+
+class FilterModule:
+    """The filter kubescale.fleet.adapter_rights."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Filters by name."""
+        return {"adapter_rights": adapter_rights}

@@ -1,0 +1,66 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""The objects of autoscaled apps."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: app_objects
+short_description: Objects of autoscaled apps
+author: kubescale founders (@kubescale)
+version_added: 0.1.0
+description:
+  - Takes entries of C(autoscaled_apps) and returns the Kubernetes objects that they stand for.
+  - Entries that are wrong are an error that names each of them.
+options:
+  _input:
+    description: The entries.
+    type: list
+    elements: dict
+    required: true
+  flavor:
+    description:
+      - How Prometheus is run. Empty if this collection runs none, so that nothing is made that only it would read.
+    type: str
+    default: operator
+    choices: [operator, standalone, '']
+"""
+
+EXAMPLES = r"""
+- name: Apply what the apps need
+  kubescale.fleet.apply_set:
+    name: hpa
+    kubeconfig: "{{ cluster_kubeconfig }}"
+    definition: "{{ query('kubescale.fleet.autoscaled_apps') | kubescale.fleet.app_objects }}"
+"""
+
+RETURN = r"""
+_value:
+  description: Kubernetes objects.
+  type: list
+  elements: dict
+"""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+
+def app_objects(entries: Sequence[Any], flavor: str = "operator") -> list[dict[str, Any]]:
+    """The objects of entries; see DOCUMENTATION."""
+    # Not above: ansible-doc loads filters where their libraries are not installed.
+    from ansible_collections.kubescale.fleet.plugins.module_utils import apps
+
+    try:
+        return apps.app_objects(apps.parse_apps(entries), flavor)
+    except apps.AppError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+class FilterModule:
+    """The filter kubescale.fleet.app_objects."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Filters by name."""
+        return {"app_objects": app_objects}

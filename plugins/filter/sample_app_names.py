@@ -1,0 +1,58 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""The sample apps that a cluster has."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: sample_app_names
+short_description: Names of the sample apps that a cluster has
+author: kubescale founders (@kubescale)
+version_added: 0.1.0
+description:
+  - Takes the variable C(sample_apps), a list or a text that is one in YAML, as C(-e sample_apps=[node,spring]) gives.
+  - A name that there is no sample app of is an error that says which there are.
+options:
+  _input:
+    description: The variable.
+    type: raw
+    required: true
+"""
+
+EXAMPLES = r"""
+- name: Show the names
+  ansible.builtin.debug:
+    msg: "{{ '[node,spring]' | kubescale.fleet.sample_app_names }}"
+"""
+
+RETURN = r"""
+_value:
+  description: The names, each once.
+  type: list
+  elements: str
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from ansible.errors import AnsibleFilterError
+
+
+def sample_app_names(value: object) -> list[str]:
+    """Return the names."""
+    # Not above: ansible-doc loads filters where their libraries are not installed.
+    from ansible_collections.kubescale.fleet.plugins.module_utils import sample_apps
+    from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import ArtifactError
+
+    try:
+        return sample_apps.sample_app_names(value)
+    except ArtifactError as error:
+        raise AnsibleFilterError(str(error)) from error
+
+
+class FilterModule:
+    """Ansible's way to find the filter."""
+
+    def filters(self) -> dict[str, Callable[..., Any]]:
+        """Return the filters by name."""
+        return {"sample_app_names": sample_app_names}
