@@ -17,6 +17,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
     ApplySet,
     ApplySetError,
     ForeignError,
+    Handover,
     SharedNamespace,
 )
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
@@ -42,6 +43,13 @@ ARGUMENTS: dict[str, Any] = {
     },
     "force_conflicts": {"type": "bool", "default": False},
     "adopt": {"type": "bool", "default": False},
+    "take_from": {"type": "list", "elements": "str", "default": []},
+    "hand_over": {
+        "type": "list",
+        "elements": "dict",
+        "default": [],
+        "options": {name: {"type": "str", "required": True} for name in ("kind", "name", "to")},
+    },
     "wait": {"type": "bool", "default": True},
     "wait_timeout": {"type": "int", "default": 300},
 }
@@ -87,6 +95,12 @@ class ActionModule(ActionBase):
             force=args["force_conflicts"],
             adopt=args["adopt"],
             timeout=args["wait_timeout"],
+            take_from=args["take_from"],
+            # In check mode the other set has taken nothing, but may have said that it would.
+            hand_over=[
+                Handover(**entry, done=check and entry["to"] in (applied_sets(task_vars) or []))
+                for entry in args["hand_over"]
+            ],
             say=lambda text: display.display(f"[{host}] {args['name']}: {text}"),
         )
         try:

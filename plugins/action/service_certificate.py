@@ -56,7 +56,8 @@ class ActionModule(ActionBase):
                 f"renew_before is {args['renew_before']}; it must be 0 days or more and less than days, {args['days']}"
             )
         if self._task.check_mode and not Path(args["kubeconfig"]).expanduser().exists():
-            return result | {"reason": "there is no cluster yet", "certificate": "", "private_key": "", "ca": ""}
+            nothing = {"certificate": "", "private_key": "", "ca": "", "not_after": 0}
+            return result | {"reason": "there is no cluster yet"} | nothing
         where = f"Secret {args['namespace']}/{args['name']}"
         try:
             api = connect(args["kubeconfig"], patience=RESTART)
@@ -75,6 +76,7 @@ class ActionModule(ActionBase):
             "certificate": found.certificate,
             "private_key": found.private_key,
             "ca": found.authority,
+            "not_after": int(found.not_after.timestamp()),
             # A private key must not show up with -v; the registered variable has it all the same.
             "_ansible_no_log": True,
         }

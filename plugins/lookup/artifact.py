@@ -44,6 +44,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
     machine_architecture,
     versioned_pins,
 )
+from ansible_collections.kubescale.fleet.plugins.module_utils.sample_apps import catalogue
 
 
 class LookupModule(LookupBase):
@@ -54,7 +55,7 @@ class LookupModule(LookupBase):
         try:
             given = (variables or {}).get("artifacts_versions")
             versions = self._templar.template(given) if given else {}
-            cache = Cache(cache_directory(), versioned_pins(versions), machine_architecture())
+            cache = Cache(cache_directory(), versioned_pins(versions, catalogue()), machine_architecture())
             return [str(cache.component(name)) for name in terms]
         except ArtifactError as error:
             raise AnsibleLookupError(str(error)) from error

@@ -38,6 +38,7 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import ArtifactError, versioned_pins
+from ansible_collections.kubescale.fleet.plugins.module_utils.sample_apps import catalogue
 
 
 class LookupModule(LookupBase):
@@ -48,7 +49,7 @@ class LookupModule(LookupBase):
         try:
             given = (variables or {}).get("artifacts_versions")
             versions = self._templar.template(given) if given else {}
-            components = versioned_pins(versions)["components"]
+            components = versioned_pins(versions, catalogue())["components"]
         except ArtifactError as error:
             raise AnsibleLookupError(str(error)) from error
         if unknown := [name for name in terms if name not in components]:

@@ -26,6 +26,7 @@ from .manifests import (
     in_phases,
     in_removal_phases,
     owned_fields,
+    phase_of,
     ref_of,
     was_changed,
 )
@@ -127,6 +128,15 @@ class Outcome:
             self.diff.append(difference(before, after))
 
 
+class Handover(NamedTuple):
+    """A member that another set shall have now; `done` if that set has it, or (in check mode) would have it by now."""
+
+    kind: str
+    name: str
+    to: str
+    done: bool = False
+
+
 class Parent(NamedTuple):
     """What the parent says about the set; all sets of names."""
 
@@ -151,6 +161,8 @@ class ApplySet:
         adopt: bool = False,
         timeout: float = 300.0,
         say: Callable[[str], None] = lambda text: None,
+        take_from: Iterable[str] = (),
+        hand_over: Iterable[Handover] = (),
     ) -> None:
         self.api = api
         self.name = name
@@ -163,9 +175,13 @@ class ApplySet:
         self.id = set_id(name, namespace)
         self.selector = f"{PART_OF_LABEL}={self.id}"
         self.others_selector = f"{PART_OF_LABEL}!={self.id}"
+        self.sources = {set_id(source, namespace) for source in take_from}
+        self.handovers = {(handover.kind, handover.name): handover for handover in hand_over}
         self.outcome = Outcome(diff)
         #: Group-kinds whose CRD this run made or changed.
         self.fresh: set[str] = set()
+        #: Services that get node ports which a Service that goes holds until then.
+        self.inheriting: set[Key] = set()
         #: Others' objects that this run takes over, as they will be; None for those that must be made anew.
         self.adopted: dict[Key, JSON | None] = {}
 
@@ -185,7 +201,7 @@ class ApplySet:
         desired = {key_of(obj): _as_member(obj, self.id) for obj in objects}
         made = {key.name for key in desired if key.kind == "Namespace"} | {namespace.name for namespace in shared}
         namespaces = self._namespaces(made)
-        members = self._members(parent.kinds, objects, metadata_only=True)
+        members = self._keep_handovers(self._members(parent.kinds, objects, metadata_only=True))
         settled = {
             key: fingerprint
             for key, obj in desired.items()
@@ -197,7 +213,9 @@ class ApplySet:
             # It was there before, and others may live in it: it stays theirs.
             self.outcome.add("unchanged", desired.pop(key))
         live = members | others
-        self._adopt({key: obj for key, obj in others.items() if key in desired and not self._is_ours(obj)}, desired)
+        taken = {key for key, obj in others.items() if labels_of(obj).get(PART_OF_LABEL) in self.sources}
+        foreign = {key: obj for key, obj in others.items() if key in desired and not self._is_ours(obj)}
+        self._adopt({key: obj for key, obj in foreign.items() if key not in taken}, desired)
 
         now = Parent(
             True,
@@ -218,12 +236,17 @@ class ApplySet:
         for namespace in shared:
             self._apply_shared(namespace, namespaces[namespace.name])
 
+        self._release_node_ports(desired, members)
         applied = {key: members[key] for key in settled}
         for key in settled:
             self.outcome.add("unchanged", desired[key])
         for resource in kinds_of_crds(desired[key] for key in settled).values():
             self.api.add_resource(resource)
         for phase in in_phases(obj for key, obj in desired.items() if key not in settled):
+            if not self.check and not taken.isdisjoint(map(key_of, phase)):
+                # What serves it until now goes on doing so until what serves it from now on is ready.
+                earlier = {key: obj for key, obj in applied.items() if phase_of(obj) < phase_of(phase[0])}
+                self._wait_ready(earlier)
             results = self._apply_phase(phase, live, made)
             applied |= results
             if phase[0]["kind"] == CRD:
@@ -238,10 +261,7 @@ class ApplySet:
         kinds = now.kinds | frozenset(map(group_kind, kept))
         self._write_parent(wide, now._replace(kinds=kinds, fingerprints=fingerprints))
         if wait and not self.check:
-            # CRDs were waited for in their phase, and of those that are settled only the metadata was read.
-            pending = unready(self.api, (obj for key, obj in applied.items() if key.kind != CRD))
-            if pending:
-                wait_for(self.api, pending, present, self.deadline, self.selector, self.say)
+            self._wait_ready(applied)
         return self.outcome
 
     def remove(self) -> Outcome:
@@ -249,7 +269,8 @@ class ApplySet:
         parent = self._read_parent()
         if not parent.exists:
             return self.outcome
-        kept = self._delete(list(self._members(parent.kinds, []).values()), "deleted", (), ())
+        members = self._keep_handovers(self._members(parent.kinds, []))
+        kept = self._delete(list(members.values()), "deleted", (), ())
         if kept:
             self._write_parent(parent, Parent(True, frozenset(map(group_kind, kept)), frozenset(), parent.shared))
             return self.outcome
@@ -349,6 +370,19 @@ class ApplySet:
 
         return {key_of(item): item for items in in_parallel(listing, known) for item in items}
 
+    def _keep_handovers(self, members: dict[Key, JSON]) -> dict[Key, JSON]:
+        """The members without those that another set has by now; refuse to lose one that it has not."""
+        waiting = []
+        kept = dict(members)
+        for key in members:
+            if handover := self.handovers.get((key.kind, key.name)):
+                del kept[key]
+                if not handover.done:
+                    waiting.append(f"{ref_of(members[key])} is to go to set {handover.to}, which has not taken it yet")
+        if waiting:
+            raise ApplySetError("\n".join([*waiting, "Nothing of the set was changed. Apply that set first."]))
+        return kept
+
     def _complete(self, objects: Iterable[JSON]) -> dict[Key, JSON]:
         """The whole objects where only metadata was read."""
         partial = [obj for obj in objects if obj["kind"] in _METADATA_KINDS]
@@ -447,6 +481,12 @@ class ApplySet:
 
     # -- applying ------------------------------------------------------------------------------------------------
 
+    def _wait_ready(self, applied: Mapping[Key, JSON]) -> None:
+        """Wait until all that was applied is ready."""
+        # CRDs were waited for in their phase, and of those that are settled only the metadata was read.
+        if pending := unready(self.api, (obj for key, obj in applied.items() if key.kind != CRD)):
+            wait_for(self.api, pending, present, self.deadline, self.selector, self.say)
+
     def _apply_shared(self, namespace: SharedNamespace, live: JSON | None) -> None:
         """Make a shared namespace, or set the labels of one that sets of ours made; others' stay as they are."""
         body = {
@@ -492,6 +532,18 @@ class ApplySet:
             raise ApplySetError("\n".join(sorted(problems)))
         return applied
 
+    def _release_node_ports(self, desired: Mapping[Key, JSON], members: Mapping[Key, JSON]) -> None:
+        """Take ports of the nodes, which only one Service can have, from Services that go for those that come.
+
+        They are deleted last, as all that goes, so that inside the cluster they serve until what comes is there.
+        """
+        wanted = {port: key for key, obj in desired.items() for port in _node_ports(obj)}
+        for key, obj in members.items():
+            if key not in desired and (taken := _node_ports(obj) & wanted.keys()):
+                self.inheriting |= {wanted[port] for port in taken}
+                if not self.check:
+                    self.api.patch("v1", "Service", key.name, {"spec": {"type": "ClusterIP"}}, key.namespace)
+
     def _patch(self, obj: JSON, live: JSON | None, made: set[str], manager: str, force: bool) -> JSON:
         """The object as the server has it after apply (or would have it, in check mode)."""
         kind = (obj["apiVersion"], obj["kind"])
@@ -511,6 +563,8 @@ class ApplySet:
                     threading.Event().wait(0.1)
         if kind not in self.api.resources():
             return obj
+        if key_of(obj) in self.inheriting and live is None:
+            return obj  # a try would say that the port is taken, and it is until then
         try:
             return self.api.apply(obj, manager, force, dry_run=True)[0]
         except ApiError as error:
@@ -753,6 +807,13 @@ def _fingerprint(desired: Mapping[str, Any], live: Mapping[str, Any]) -> str:
         return ""
     facts = [key_of(desired), metadata.get("uid"), owned, desired]
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _node_ports(obj: Mapping[str, Any]) -> set[int]:
+    """Ports of the nodes that lead to a Service; empty for all other kinds."""
+    if obj["kind"] != "Service" or obj["apiVersion"] != "v1":
+        return set()
+    return {port["nodePort"] for port in obj["spec"].get("ports") or [] if port.get("nodePort")}
 
 
 def _as_member(obj: JSON, set_id_: str) -> JSON:

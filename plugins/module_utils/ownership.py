@@ -98,11 +98,11 @@ def left_without_use(api: Api, adopted: Iterable[JSON], kept: Collection[Key]) -
     return [obj for key, obj in found.items() if key not in kept]
 
 
-def others_that_serve(api: Api, groups: Mapping[str, str]) -> list[tuple[Ref, str, str]]:
+def others_that_serve(api: Api, groups: Mapping[str, Collection[str]]) -> list[tuple[Ref, str, str]]:
     """APIServices and CRDs of API groups that shall be served by sets of ours, and are not theirs.
 
     Args:
-        groups: Id of the set by API group.
+        groups: Ids of the sets that may serve it, by API group.
 
     Returns:
         Each object, whom it belongs to, and its API group.
@@ -116,6 +116,6 @@ def others_that_serve(api: Api, groups: Mapping[str, str]) -> list[tuple[Ref, st
             group = item["metadata"]["name"].partition(".")[2]
             # An APIService without a service is the API server's own, for a CRD or what is built in.
             local = kind == "APIService" and not item["spec"].get("service")
-            if group in groups and not local and not is_member(item, groups[group]):
+            if group in groups and not local and not any(is_member(item, set_id) for set_id in groups[group]):
                 found.append((ref_of(item), owner_of(item), group))
     return found

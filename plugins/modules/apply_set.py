@@ -82,6 +82,38 @@ options:
       - What an APIService or Service that is taken over led to before is left as it is, and named.
     type: bool
     default: false
+  take_from:
+    description:
+      - Other sets whose members this one may take, those that the definition names. Members of sets that are not named
+        here are never taken.
+      - Such an object is changed in place, never deleted, and only when what this set applied before it is ready. So
+        an API that moves to another server goes on being served meanwhile.
+    type: list
+    elements: str
+    default: []
+  hand_over:
+    description:
+      - Members that other sets take. They are neither pruned nor deleted here; the task fails before any change as long
+        as one of them is still a member of this set.
+    type: list
+    elements: dict
+    default: []
+    suboptions:
+      kind:
+        description:
+          - Kind of the object.
+        type: str
+        required: true
+      name:
+        description:
+          - Name of the object.
+        type: str
+        required: true
+      to:
+        description:
+          - Name of the set that takes it.
+        type: str
+        required: true
   wait:
     description:
       - Wait until all objects are ready. CRDs are waited for, and deletions too, even if this is V(false).

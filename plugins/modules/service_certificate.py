@@ -90,4 +90,8 @@ ca:
   description: The certificates of the CAs by which it is verified, as PEM.
   returned: success
   type: str
+not_after:
+  description: When its validity ends, in seconds since 1970.
+  returned: success
+  type: int
 """

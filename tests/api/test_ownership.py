@@ -255,10 +255,11 @@ def test_a_namespace_that_was_there_stays_as_it_is(api: Api, name: str, make_set
 
 def test_who_serves_an_api_is_found_at_once(api: Api, name: str, make_set: MakeSet) -> None:
     group = f"{name}.example.com"
-    assert ownership.others_that_serve(api, {group: set_id(name, "kube-system")}) == []
+    assert ownership.others_that_serve(api, {group: [set_id(name, "kube-system")]}) == []
     api.apply(crd(group, "a"), "somebody")
     api.apply(api_service(f"b.{group}", name), "somebody")
-    ids = {group: set_id(name, "kube-system"), f"b.{group}": set_id(name, "kube-system")}
+    ours = [set_id("another", "kube-system"), set_id(name, "kube-system")]
+    ids = {group: ours, f"b.{group}": ours}
     found = {(ref.kind, ref.name, owner, served) for ref, owner, served in ownership.others_that_serve(api, ids)}
     assert found == {
         ("CustomResourceDefinition", f"things.{group}", "was made with somebody", group),

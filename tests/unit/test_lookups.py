@@ -1,4 +1,4 @@
-"""Lookups: a folder of the cache, and a password that is made once."""
+"""Lookups: a folder of the cache, a password that is made once, and all apps that are scaled."""
 
 from __future__ import annotations
 
@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleLookupError
+from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import lookup_loader
+from ansible.template import Templar
 from ansible_collections.kubescale.fleet.plugins.lookup import kept_secret
+from ansible_collections.kubescale.fleet.plugins.module_utils.apps import parse_apps
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError
 
 
@@ -65,3 +68,51 @@ def test_a_components_folder_is_in_the_cache(tmp_path: Path, monkeypatch: pytest
 def test_an_unknown_component_is_named() -> None:
     with pytest.raises(AnsibleLookupError, match="'prometheus_operater'"):
         lookup_loader.get("kubescale.fleet.artifact").run(["prometheus_operater"])
+
+
+def entries(**variables: Any) -> list[Any]:
+    """What the lookup gives for variables of a cluster."""
+    loader = DataLoader()
+    lookup = lookup_loader.get("kubescale.fleet.autoscaled_apps", loader=loader, templar=Templar(loader=loader))
+    return lookup.run([], variables=variables)
+
+
+def test_the_demo_app_is_an_entry_with_the_roles_defaults() -> None:
+    (entry,) = entries()
+    (app,) = parse_apps([entry])
+    assert (app.name, app.namespace, app.workload_name) == ("demo-app", "demo", "demo-app")
+    assert app.metrics[0].name == "demo_app_button_clicks_per_second"
+    assert (app.metrics[0].target, app.min_replicas, app.max_replicas) == ("10m", 1, 10)
+
+
+def test_variables_set_the_entry_of_the_demo_app() -> None:
+    (entry,) = entries(demo_app_target="1", demo_app_max_replicas=3, demo_app_scale_down_stabilization=30)
+    assert entry["scale_on"]["target"] == "1"
+    assert entry["replicas"] == {"min": 1, "max": 3}
+    assert entry["behavior"] == {"scaleDown": {"stabilizationWindowSeconds": 30}}
+
+
+def test_entries_of_the_variable_come_first() -> None:
+    assert [entry["name"] for entry in entries(autoscaled_apps=[{"name": "shop"}])] == ["shop", "demo-app"]
+    assert entries(autoscaled_apps=[{"name": "shop"}], demo_app_state="absent") == [{"name": "shop"}]
+    assert entries(autoscaled_apps=None, demo_app_state="absent") == []
+
+
+def test_apps_that_are_no_list_are_refused() -> None:
+    with pytest.raises(AnsibleLookupError, match=r"autoscaled_apps = 'shop' .*must be a list"):
+        entries(autoscaled_apps="shop")
+
+
+def load_of(name: str, **variables: Any) -> dict[str, Any]:
+    templar = Templar(loader=DataLoader(), variables=variables)
+    lookup = lookup_loader.get("kubescale.fleet.app_load", loader=DataLoader(), templar=templar)
+    return lookup.run([name], variables)[0]
+
+
+def test_the_load_of_an_app_follows_the_cluster_that_has_it() -> None:
+    assert load_of("demo-app")["request"].startswith("POST http://demo-app.demo.svc:8080/")
+    assert load_of("cpu", sample_apps="[cpu_memory]")["weight"] == 25
+    shop = {"name": "shop", "namespace": "sales"}
+    assert load_of("shop", autoscaled_apps=[shop])["namespace"] == "sales"
+    with pytest.raises(AnsibleLookupError, match="no autoscaled app 'cpu'; this cluster has demo-app, node "):
+        load_of("cpu", sample_apps=["node"])
