@@ -13,6 +13,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import SERVICES
 from ansible_collections.kubescale.fleet.plugins.module_utils.report import cluster_facts, update_report
 from ansible_collections.kubescale.fleet.plugins.module_utils.verify import (
     CheckDataError,
@@ -36,6 +37,7 @@ class ActionModule(ActionBase):
                 "checks": {"type": "list", "elements": "dict", "required": True},
                 "timeout": {"type": "float", "default": 300.0},
                 "report": {"type": "path"},
+                "prometheus_flavor": {"type": "str", "choices": [*SERVICES], "default": "operator"},
             }
         )
         variables = task_vars or {}
@@ -63,6 +65,7 @@ class ActionModule(ActionBase):
                 # In check mode nothing was applied, so there is nothing to wait for.
                 0 if only_look else arguments["timeout"],
                 lambda line: display.display(f"  verify {cluster}: {line}"),
+                flavor=arguments["prometheus_flavor"],
             )
             seconds = round(time.monotonic() - start, 2)
             failed = [result for result in results if not result.ok]

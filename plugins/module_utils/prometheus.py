@@ -9,8 +9,8 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 from urllib.parse import urlencode
 
-# The service of the roles' Prometheus: namespace, name and port of the object they create.
-SERVICE = "monitoring/prometheus-k8s:9090"
+# The service of the roles' Prometheus by flavour: namespace, name and port of the object they create.
+SERVICES = {"operator": "monitoring/prometheus-k8s:9090", "standalone": "prom/prometheus:9090"}
 # What an answer in JSON becomes.
 Answer = Any
 
@@ -41,14 +41,14 @@ def prometheus_data(answer: Answer, question: str) -> Answer:
     return answer["data"]
 
 
-def prometheus_query(api: Reader, expr: str, service: str = SERVICE) -> list[dict[str, Any]]:
+def prometheus_query(api: Reader, expr: str, service: str = SERVICES["operator"]) -> list[dict[str, Any]]:
     """Samples of an instant query, as Prometheus' JSON has them (``metric`` labels and ``value``)."""
     answer = api.raw(service_path(service, "/api/v1/query", {"query": expr}))
     return prometheus_data(answer, expr)["result"]
 
 
 def prometheus_query_range(
-    api: Reader, expr: str, start: float, end: float, step: float, service: str = SERVICE
+    api: Reader, expr: str, start: float, end: float, step: float, service: str = SERVICES["operator"]
 ) -> list[dict[str, Any]]:
     """Series of a range query between two Unix times, one value every ``step`` seconds."""
     arguments = {"query": expr, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}

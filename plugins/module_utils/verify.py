@@ -21,7 +21,7 @@ from typing import Any, Protocol
 import yaml
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import CONNECTIONS, ApiError
 from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import (
-    SERVICE,
+    SERVICES,
     Answer,
     PrometheusError,
     Reader,
@@ -29,12 +29,15 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import 
     prometheus_query,
     service_path,
 )
+from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import without_workload
+from ansible_collections.kubescale.fleet.plugins.module_utils.scraping import ANNOTATED_PODS, ANNOTATED_SERVICES
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 
 # Seconds between two looks at what cannot be watched (Prometheus, the adapter), and between two progress lines.
 POLL_SECONDS = 1.0
 PROGRESS_SECONDS = 10.0
+NO_POD_METRIC = "no app scales on a metric of its pods"
 # An autoscaler is ours when a set of ours applied it.
 OURS = "labelSelector=applyset.kubernetes.io/part-of"
 
@@ -97,11 +100,12 @@ class CheckDataError(Exception):
 class Facts:
     """What one round of checks read: every path once, however many checks ask for it.
 
-    ``read`` answers a path with JSON or raises. Safe for many threads.
+    ``read`` answers a path with JSON or raises. Safe for many threads. ``flavor`` is how Prometheus is run.
     """
 
-    def __init__(self, cluster: Cluster) -> None:
+    def __init__(self, cluster: Cluster, flavor: str = "operator") -> None:
         self.cluster = cluster
+        self.flavor = flavor
         self.lists: dict[str, tuple[str, str, str]] = {}
         self._answers: dict[str, Future[Any]] = {}
         self._lock = threading.Lock()
@@ -135,6 +139,9 @@ class Watched:
     def __init__(self, facts: Facts) -> None:
         self._facts = facts
         self.paths: set[str] = set()
+        self.flavor = facts.flavor
+        # The service of Prometheus, as ``service_path`` wants it.
+        self.prometheus = SERVICES[facts.flavor]
 
     def raw(self, path: str) -> Answer:
         """See ``Facts.raw``."""
@@ -411,38 +418,70 @@ def issued_by(certificate: x509.Certificate, authority: x509.Certificate) -> boo
 
 
 @probe
-def prometheus_ready(facts: Watched, args: Mapping[str, Any]) -> Outcome:
+def prometheus_ready(facts: Watched, _unused: Mapping[str, Any]) -> Outcome:
     """Prometheus answers a query, which it only does once it has read its data."""
-    service = args.get("service", SERVICE)
-    prometheus_query(facts, "vector(1)", service)
-    path = service_path(service, "/api/v1/status/buildinfo")
+    prometheus_query(facts, "vector(1)", facts.prometheus)
+    path = service_path(facts.prometheus, "/api/v1/status/buildinfo")
     return Outcome(True, f"version {prometheus_data(facts.raw(path), 'its version')['version']}")
 
 
 @probe
-def prometheus_targets(facts: Watched, args: Mapping[str, Any]) -> Outcome:
-    """Every endpoint of every ServiceMonitor and PodMonitor has a target, and every target is up."""
-    path = service_path(args.get("service", SERVICE), "/api/v1/targets", {"state": "active"})
+def prometheus_targets(facts: Watched, _unused: Mapping[str, Any]) -> Outcome:
+    """Everything that Prometheus is told to scrape has a target, and every target is up."""
+    path = service_path(facts.prometheus, "/api/v1/targets", {"state": "active"})
     targets = prometheus_data(facts.raw(path), "its targets")["activeTargets"]
-    pools = {target["scrapePool"] for target in targets}
-    broken = []
-    for kind, field_name in (("serviceMonitor", "endpoints"), ("podMonitor", "podMetricsEndpoints")):
-        for monitor in facts.items(f"/apis/monitoring.coreos.com/v1/{kind.lower()}s"):
-            for number, endpoint in enumerate(monitor["spec"].get(field_name) or []):
-                if f"{kind}/{key(monitor)}/{number}" not in pools:
-                    port = endpoint.get("port") or endpoint.get("targetPort") or endpoint.get("portNumber")
-                    broken.append(f"{kind} {key(monitor)} has no target at port {port}")
+    broken = (broken_monitors if facts.flavor == "operator" else broken_jobs)(facts, targets)
     for target in targets:
         if target["health"] != "up":
             error = target.get("lastError") or "not scraped yet"
             broken.append(f"{target['scrapePool']} {target['scrapeUrl']} is {target['health']}: {error}")
-    return verdict(broken, f"{len(targets)} targets up in {len(pools)} pools")
+    return verdict(broken, f"{len(targets)} targets up in {len({target['scrapePool'] for target in targets})} pools")
+
+
+def broken_monitors(facts: Watched, targets: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Endpoints of ServiceMonitors and PodMonitors that have no target."""
+    pools = {target["scrapePool"] for target in targets}
+    broken = []
+    idle = without_pods(facts)
+    for kind, field_name in (("serviceMonitor", "endpoints"), ("podMonitor", "podMetricsEndpoints")):
+        for monitor in facts.items(f"/apis/monitoring.coreos.com/v1/{kind.lower()}s"):
+            if key(monitor) in idle:
+                continue
+            for number, endpoint in enumerate(monitor["spec"].get(field_name) or []):
+                if f"{kind}/{key(monitor)}/{number}" not in pools:
+                    port = endpoint.get("port") or endpoint.get("targetPort") or endpoint.get("portNumber")
+                    broken.append(f"{kind} {key(monitor)} has no target at port {port}")
+    return broken
+
+
+def broken_jobs(facts: Watched, targets: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Scrape jobs, and annotated Services and pods, that have no target; and targets that two jobs scrape."""
+    jobs = prometheus_data(facts.raw(service_path(facts.prometheus, "/api/v1/scrape_pools")), "its jobs")["scrapePools"]
+    idle = {*jobs} - {target["scrapePool"] for target in targets} - {ANNOTATED_SERVICES, ANNOTATED_PODS}
+    idle -= {f"app/{app}" for app in without_pods(facts)}
+    broken = [f"job {job} has no target" for job in sorted(idle)]
+    for kind, path in (("service", "/api/v1/services"), ("pod", PODS)):
+        scraped = {f"{target['labels'].get('namespace')}/{target['labels'].get(kind)}" for target in targets}
+        for item in facts.items(path):
+            wanted = (item["metadata"].get("annotations") or {}).get("prometheus.io/scrape") == "true"
+            if wanted and key(item) not in scraped and (kind == "service" or holds(item, "Ready")):
+                broken.append(
+                    f"{kind} {key(item)} is annotated, and has no target: no port of it is that of the annotation"
+                )
+    pools: dict[str, list[str]] = {}
+    for target in targets:
+        pools.setdefault(target["scrapeUrl"], []).append(target["scrapePool"])
+    return broken + [
+        f"{url} is scraped by {' and by '.join(sorted(both))}, which doubles rates"
+        for url, both in pools.items()
+        if len(both) > 1
+    ]
 
 
 @probe
 def alertmanager(facts: Watched, args: Mapping[str, Any]) -> Outcome:
     """Prometheus sends to an Alertmanager, and the service of ``service`` is ready."""
-    path = service_path(args.get("prometheus", SERVICE), "/api/v1/alertmanagers")
+    path = service_path(facts.prometheus, "/api/v1/alertmanagers")
     active = prometheus_data(facts.raw(path), "its Alertmanagers")["activeAlertmanagers"]
     if not active:
         return Outcome(False, "Prometheus knows no Alertmanager")
@@ -480,20 +519,21 @@ def pod_metrics(autoscaler: Mapping[str, Any]) -> list[dict[str, Any]]:
     return [entry["pods"] for entry in autoscaler["spec"].get("metrics") or [] if entry.get("type") == "Pods"]
 
 
-class NothingToCheckError(Exception):
-    """There is no object that a probe could look at; the message says what it looked for."""
-
-
 def autoscalers(facts: Watched, args: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Autoscalers of ours on a metric of their pods, only those of ``apps`` (namespace/name) when the check names some.
-
-    ``NothingToCheckError`` when there is none: no probe passes because there was nothing to look at.
-    """
+    """Autoscalers of ours whose workload exists, only those of ``apps`` (namespace/name) when the check names some."""
     wanted = args.get("apps")
-    found = [item for item in facts.items(AUTOSCALERS) if pod_metrics(item) and (not wanted or key(item) in wanted)]
-    if not found:
-        raise NothingToCheckError("no HorizontalPodAutoscaler of ours has a metric of type Pods")
-    return found
+    ours = [item for item in facts.items(AUTOSCALERS) if not wanted or key(item) in wanted]
+    return [item for item in ours if not without_workload(item)]
+
+
+def without_pods(facts: Watched) -> set[str]:
+    """Apps (namespace/name) whose autoscaler says that they have no pods, or not even a workload."""
+    return {
+        key(item)
+        for item in facts.items(AUTOSCALERS)
+        if without_workload(item)
+        or ((item.get("status") or {}).get("currentReplicas") == 0 and holds(item, "AbleToScale"))
+    }
 
 
 def scaled_pods(facts: Watched, autoscaler: Mapping[str, Any]) -> tuple[str, list[str]]:
@@ -508,8 +548,11 @@ def scaled_pods(facts: Watched, autoscaler: Mapping[str, Any]) -> tuple[str, lis
 
 @probe
 def autoscaler_exists(facts: Watched, args: Mapping[str, Any]) -> Outcome:
-    """At least one autoscaler of ours scales on a metric of its pods."""
-    return Outcome(True, ", ".join(key(item) for item in autoscalers(facts, args)))
+    """Every app of ``expected`` (namespace/name) has an autoscaler of ours."""
+    there = {key(item): without_workload(item) for item in facts.items(AUTOSCALERS)}
+    broken = [f"{app} has none" for app in args["expected"] if app not in there]
+    good = [name + (" (its workload does not exist yet)" if waits else "") for name, waits in sorted(there.items())]
+    return verdict(broken, ", ".join(good) or "no app is to be scaled")
 
 
 @probe
@@ -526,7 +569,7 @@ def series_present(facts: Watched, args: Mapping[str, Any]) -> Outcome:
             if not query:
                 broken.append(f"{key(autoscaler)}: no rule of the adapter makes {wanted}")
                 continue
-            samples = prometheus_query(facts, query, args.get("service", SERVICE))
+            samples = prometheus_query(facts, query, facts.prometheus)
             home = autoscaler["metadata"]["namespace"]
             held = {item["metric"].get("pod") for item in samples if item["metric"].get("namespace") == home}
             missing = [pod for pod in scaled_pods(facts, autoscaler)[1] if pod not in held]
@@ -534,7 +577,7 @@ def series_present(facts: Watched, args: Mapping[str, Any]) -> Outcome:
                 broken.append(f"{key(autoscaler)}: {query} has no series for {', '.join(missing)}")
             else:
                 good.append(f"{query}: {len(samples)} series")
-    return verdict(broken, "; ".join(good))
+    return verdict(broken, "; ".join(good) or NO_POD_METRIC)
 
 
 def series_query(rules: Iterable[Mapping[str, Any]], metric: str) -> str:
@@ -559,38 +602,39 @@ def series_query(rules: Iterable[Mapping[str, Any]], metric: str) -> str:
 
 @probe
 def metric_discovered(facts: Watched, args: Mapping[str, Any]) -> Outcome:
-    """Both versions of the custom metrics API list every metric that an autoscaler asks for."""
+    """Both versions of the custom metrics API list every metric of pods that an autoscaler asks for."""
     broken: list[str] = []
     good: list[str] = []
-    for version in ("v1beta1", "v1beta2"):
+    wanting = [item for item in autoscalers(facts, args) if pod_metrics(item)]
+    for version in ("v1beta1", "v1beta2") if wanting else ():
         names = {resource["name"] for resource in facts.raw(f"{CUSTOM}/{version}").get("resources") or []}
-        for autoscaler in autoscalers(facts, args):
+        for autoscaler in wanting:
             for metric in pod_metrics(autoscaler):
                 wanted = f"pods/{metric['metric']['name']}"
                 (good if wanted in names else broken).append(
                     f"{version} {wanted}" + ("" if wanted in names else " is missing")
                 )
-    return verdict(broken, ", ".join(good))
+    return verdict(broken, ", ".join(good) or NO_POD_METRIC)
 
 
 @probe
 def metric_values(facts: Watched, args: Mapping[str, Any]) -> Outcome:
     """The custom metrics API returns a value for every Ready pod of every autoscaled app."""
     broken, good = [], []
-    for autoscaler in autoscalers(facts, args):
+    for autoscaler in [item for item in autoscalers(facts, args) if pod_metrics(item)]:
         selector, pods = scaled_pods(facts, autoscaler)
         for metric in pod_metrics(autoscaler):
             values = metric_by_pod(facts, autoscaler["metadata"]["namespace"], metric["metric"]["name"], selector)
             missing = [pod for pod in pods if pod not in values]
             if missing:
                 broken.append(f"{key(autoscaler)}: no value for {', '.join(missing)}")
-            elif not values:
+            elif not values and key(autoscaler) not in without_pods(facts):
                 broken.append(f"{key(autoscaler)}: no pod has a value")
             else:
                 good.append(
                     f"{key(autoscaler)}: " + ", ".join(f"{pod} {value}" for pod, value in sorted(values.items()))
                 )
-    return verdict(broken, "; ".join(good))
+    return verdict(broken, "; ".join(good) or NO_POD_METRIC)
 
 
 def metric_by_pod(reader: Reader, namespace: str, metric: str, selector: str) -> dict[str, str]:
@@ -616,7 +660,7 @@ def autoscaler_active(facts: Watched, args: Mapping[str, Any]) -> Outcome:
         if not bad:
             current, desired = (autoscaler["status"].get(f"{word}Replicas", 0) for word in ("current", "desired"))
             good.append(f"{key(autoscaler)}: {current} replicas, {desired} desired")
-    return verdict(broken, "; ".join(good))
+    return verdict(broken, "; ".join(good) or "no app is to be scaled")
 
 
 # -- running them --
@@ -646,7 +690,7 @@ def look(check: Check, facts: Facts) -> tuple[Outcome, set[str]]:
     view = Watched(facts)
     try:
         return PROBES[check.probe](view, check.args), view.paths
-    except (ApiError, PrometheusError, NothingToCheckError) as error:
+    except (ApiError, PrometheusError) as error:
         return Outcome(False, str(error)), view.paths
     except (KeyError, TypeError, AttributeError) as error:
         return Outcome(False, f"the answer is not what was expected: {error!r}"), view.paths
@@ -658,18 +702,20 @@ def run_checks(
     timeout: float,
     progress: Callable[[str], None],
     clock: Callable[[], float] = time.monotonic,
+    flavor: str = "operator",
 ) -> list[Result]:
     """Run all checks at once, then look again at those that do not hold until all do or ``timeout`` seconds are over.
 
     What the API serves is watched; Prometheus and the adapter, which cannot be, are asked again every ``POLL_SECONDS``.
     ``progress`` gets a line about every ``PROGRESS_SECONDS`` that names what is missing. ``timeout`` 0: one look.
+    ``flavor`` is how Prometheus is run.
     """
     start = clock()
     results: dict[str, Result] = {}
     pending, said = list(checks), start
     with ThreadPoolExecutor(max_workers=CONNECTIONS) as pool:
         while pending:
-            facts = Facts(cluster)
+            facts = Facts(cluster, flavor)
             looks = list(pool.map(lambda check, now=facts: look(check, now), pending))
             seconds = round(clock() - start, 2)
             paths: set[str] = set()

@@ -33,6 +33,11 @@ options:
   report:
     description: Folder in which C(report.json) and C(report.html) are brought up to date.
     type: path
+  prometheus_flavor:
+    description: How Prometheus is run, which says where it is.
+    type: str
+    choices: [operator, standalone]
+    default: operator
 extends_documentation_fragment:
   - kubescale.fleet.cluster
 """

@@ -23,7 +23,7 @@ ROLE = Path(__file__).resolve().parents[2] / "roles" / "verify"
 METRIC = "demo_app_button_clicks_per_second"
 COUNTER = "demo_app_button_clicks_total"
 QUERY = f'{COUNTER}{{namespace!="",pod!=""}}'
-PROMETHEUS = verify.SERVICE
+PROMETHEUS = verify.SERVICES["operator"]
 
 
 def conditions(**states: str) -> dict[str, Any]:
@@ -202,7 +202,10 @@ def role_checks() -> list[dict[str, Any]]:
     text = text.replace("{{ cluster_control_plane | default([]) + cluster_workers | default([]) }}", "NAMES")
     text = text.replace("{{ __verify_kubectl }}", "kubectl").replace("{{ verify_certificate_days }}", "14")
     data = yaml.safe_load(text)["__verify_checks"]
-    data[0]["args"]["names"] = ["demo-cp1", "demo-w1", "demo-w2"]
+    args = {check["id"]: check["args"] for check in data if "args" in check}
+    args["nodes_ready"]["names"] = ["demo-cp1", "demo-w1", "demo-w2"]
+    args["autoscaler_exists"]["expected"] = ["demo/demo-app"]
+    args["adapter_certificate"]["apiservice"] = "v1beta1.custom.metrics.k8s.io"
     return data
 
 
@@ -358,7 +361,7 @@ REQUESTS = "/apis/certificates.k8s.io/v1/certificatesigningrequests"
             "autoscaler_exists",
             verify.AUTOSCALERS,
             listing("autoscaling/v2", "HorizontalPodAutoscaler"),
-            "no HorizontalPodAutoscaler of ours",
+            "demo/demo-app has none",
         ),
         ("series_present", QUERY_PATH, success({"result": []}), "has no series for demo-app-1"),
         ("series_present", QUERY_PATH, {"status": "error", "error": "parse error"}, "parse error"),
@@ -422,10 +425,45 @@ def test_dashboards_behind_a_login_are_counted_by_what_is_mounted():
     assert run(Recorded(answers), only="grafana")["grafana"].evidence == "version 13.1.3, 2 dashboards"
 
 
-def test_no_check_of_apps_passes_because_there_is_no_app():
-    results = run(Recorded(broken(verify.AUTOSCALERS, listing("autoscaling/v2", "HorizontalPodAutoscaler"))))
-    failed = [name for name, result in results.items() if not result.ok]
-    assert failed == ["autoscaler_exists", "series_present", "metric_discovered", "metric_values", "autoscaler_active"]
+APP_CHECKS = ("autoscaler_exists", "series_present", "metric_discovered", "metric_values", "autoscaler_active")
+
+
+def test_apps_on_resources_alone_have_no_metric_to_look_for():
+    answers = healthy()
+    for item in answers[verify.AUTOSCALERS]["items"]:
+        item["spec"]["metrics"] = [{"type": "Resource", "resource": {"name": "cpu"}}]
+    del answers["/apis/custom.metrics.k8s.io/v1beta2"]
+    results = run(Recorded(answers))
+    assert all(results[name].ok for name in APP_CHECKS)
+    assert results["metric_values"].evidence == "no app scales on a metric of its pods"
+
+
+def without_its_workload() -> dict[str, Any]:
+    answers = healthy()
+    message = 'the HPA controller was unable to get the target\'s current scale: deployments.apps "demo-app" not found'
+    for item in answers[verify.AUTOSCALERS]["items"]:
+        able = {"type": "AbleToScale", "status": "False", "reason": "FailedGetScale", "message": message}
+        item["status"] = {"conditions": [able]}
+    del answers["/apis/apps/v1/namespaces/demo/deployments/demo-app"]
+    answers[TARGETS] = success({"activeTargets": []})
+    return answers
+
+
+def test_apps_that_come_later_break_nothing():
+    results = run(Recorded(without_its_workload()))
+    assert all(results[name].ok for name in (*APP_CHECKS, "prometheus_targets"))
+    assert results["autoscaler_exists"].evidence == "demo/demo-app (its workload does not exist yet)"
+
+
+def test_apps_scaled_to_nothing_break_nothing():
+    answers = healthy()
+    for item in answers[verify.AUTOSCALERS]["items"]:
+        item["status"]["currentReplicas"] = 0
+    answers[TARGETS] = success({"activeTargets": []})
+    answers[verify.PODS] = listing("v1", "Pod")
+    answers[VALUES] = {"items": []}
+    results = run(Recorded(answers))
+    assert [name for name, result in results.items() if not result.ok] == []
 
 
 def test_checks_of_absent_components_are_left_out():
