@@ -169,6 +169,23 @@ def build() -> dashboard.Dashboard:
 
     page.with_row(dashboard.Row("Monitoring"))
     page.with_panel(
+        lines(
+            "Alerts that fire",
+            Query('count by (alertname, severity) (ALERTS{alertstate="firing"})', "{{alertname}} ({{severity}})"),
+            nothing="No alert fires.",
+            stairs=True,
+        )
+    )
+    page.with_panel(
+        lines(
+            "Alerts that are about to",
+            Query('count by (alertname, severity) (ALERTS{alertstate="pending"})', "{{alertname}} ({{severity}})"),
+            nothing="No alert is pending.",
+            why="Their condition holds, but not for long enough yet.",
+            stairs=True,
+        )
+    )
+    page.with_panel(
         rows_of(
             "Targets",
             {

@@ -11,10 +11,10 @@ from pathlib import Path
 
 from grafana_foundation_sdk.cog.encoder import JSONEncoder
 
-from . import cluster, demo_app
+from . import cluster, demo_app, hpa, node, pod
 
 TARGET = Path(__file__).parent.parent.parent / "roles" / "grafana" / "files" / "dashboards"
-DASHBOARDS = {"cluster.json": cluster, "demo-app.json": demo_app}
+DASHBOARDS = {"cluster.json": cluster, "demo-app.json": demo_app, "hpa.json": hpa, "node.json": node, "pod.json": pod}
 
 
 def main(arguments: list[str]) -> int:

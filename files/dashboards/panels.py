@@ -18,6 +18,8 @@ from grafana_foundation_sdk.models.dashboard import (
     ValueMap,
     ValueMappingResult,
     VariableOption,
+    VariableRefresh,
+    VariableSort,
 )
 from grafana_foundation_sdk.models.prometheus import PromQueryFormat
 
@@ -37,9 +39,11 @@ def _target(query: Query, position: int) -> prometheus.Dataquery:
     return prometheus.Dataquery().expr(query.expr).legend_format(query.legend).ref_id(chr(ord("A") + position))
 
 
-def number(title: str, expr: str, unit: str = "short", decimals: float = 0, why: str = "") -> stat.Panel:
-    """One number with its recent course behind it."""
-    return (
+def number(
+    title: str, expr: str, unit: str = "short", decimals: float = 0, why: str = "", nothing: str = ""
+) -> stat.Panel:
+    """One number with its recent course behind it. ``nothing`` says why there may be none."""
+    panel = (
         stat.Panel()
         .title(title)
         .description(why)
@@ -53,6 +57,7 @@ def number(title: str, expr: str, unit: str = "short", decimals: float = 0, why:
         .reduce_options(common.ReduceDataOptions().calcs(["lastNotNull"]))
         .with_target(_target(Query(expr), 0))
     )
+    return panel.no_value(nothing) if nothing else panel
 
 
 def good_when(panel: stat.Panel, bad_from: float) -> stat.Panel:
@@ -64,9 +69,18 @@ def good_when(panel: stat.Panel, bad_from: float) -> stat.Panel:
 
 
 def lines(
-    title: str, *queries: Query, unit: str = "short", why: str = "", stacked: bool = False, stairs: bool = False
+    title: str,
+    *queries: Query,
+    unit: str = "short",
+    why: str = "",
+    nothing: str = "",
+    stacked: bool = False,
+    stairs: bool = False,
 ) -> timeseries.Panel:
-    """Values over time. ``stairs`` is for counts of things, which have nothing between two values."""
+    """Values over time. ``stairs`` is for counts of things, which have nothing between two values.
+
+    ``nothing`` says why a panel may have no series on a healthy cluster; without it, having none is a mistake.
+    """
     panel = (
         timeseries.Panel()
         .title(title)
@@ -93,6 +107,8 @@ def lines(
         panel = panel.stacking(common.StackingConfig().mode(looks.StackingMode.NORMAL).group("A"))
     if stairs:
         panel = panel.decimals(0)
+    if nothing:
+        panel = panel.no_value(nothing)
     for position, query in enumerate(queries):
         panel = panel.with_target(_target(query, position))
     return panel
@@ -130,9 +146,30 @@ def rows_of(title: str, names: dict[str, str], *queries: Query, why: str = "") -
     for position, query in enumerate(queries):
         target = _target(query, position).instant().format(PromQueryFormat.TABLE)
         panel = panel.with_target(target)
-    columns = {"excludeByName": {"Time": True}, "renameByName": names}
+    order = {name: position for position, name in enumerate(names)}
+    columns = {"excludeByName": {"Time": True}, "renameByName": names, "indexByName": order}
     return panel.with_transformation(DataTransformerConfig(id_val="merge", options={})).with_transformation(
         DataTransformerConfig(id_val="organize", options=columns)
+    )
+
+
+def repeated(title: str, variable: str) -> dashboard.Row:
+    """A row that stands there once for each value of a variable."""
+    return dashboard.Row(title).repeat(variable)
+
+
+def choice(name: str, label: str, series: str, of: str) -> dashboard.QueryVariable:
+    """A variable: the values that a label has in some series; all of them at first."""
+    return (
+        dashboard.QueryVariable(name)
+        .label(label)
+        .datasource(SOURCE)
+        .query(f"label_values({series}, {of})")
+        .refresh(VariableRefresh.ON_TIME_RANGE_CHANGED)
+        .sort(VariableSort.ALPHABETICAL_ASC)
+        .multi(True)
+        .include_all(True)
+        .current(VariableOption(selected=True, text="All", value="$__all"))
     )
 
 

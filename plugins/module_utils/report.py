@@ -1,8 +1,8 @@
 """What a run found out about a cluster, for a person (report.html) and for programs (report.json).
 
 Both lie in the cluster's state folder. The JSON is kept from run to run and gets a new section from whoever has one:
-``verify`` its checks, ``load`` its timeline. When the cluster is another one than before (it was removed and made
-again), old sections are dropped.
+``verify`` its checks, ``load`` its timeline, ``panels`` what the dashboards show. When the cluster is another one than
+before (it was removed and made again), old sections are dropped.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from typing import Any
 
 from ansible_collections.kubescale.fleet.plugins.module_utils.chart import STEP_LETTERS, STEPS, time_label, timeline
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api
+from ansible_collections.kubescale.fleet.plugins.module_utils.panel_views import view
 from ansible_collections.kubescale.fleet.plugins.module_utils.verify import NODES, PODS, holds
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -225,6 +226,7 @@ def render(report: Mapping[str, Any]) -> str:
         verify=verify,
         checks=checks,
         failed=[check for check in checks if not check["ok"]],
+        panels=view(report["panels"]) if report.get("panels") else None,
         run=run,
         longest=max((phase["seconds"] for phase in run.get("phases", [])), default=0) or 1,
     )

@@ -103,7 +103,7 @@ def full_report() -> dict:
 class Page(HTMLParser):
     """Collects what a page would fetch, and checks that its elements are closed."""
 
-    VOID = frozenset({"meta", "link", "br", "rect", "circle", "path", "line"})
+    VOID = frozenset({"meta", "link", "br", "rect", "circle", "path", "line", "input"})
 
     def __init__(self) -> None:
         super().__init__()

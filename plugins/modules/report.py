@@ -1,0 +1,57 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+# The action plugin of the same name does the work; this file is its documentation.
+DOCUMENTATION = r"""
+module: report
+short_description: Draw the panels of the dashboards into a cluster's report
+version_added: 0.1.0
+description:
+  - Asks Prometheus every query of every panel of the Grafana dashboards, through the proxy of the API server, and puts
+    what it answers into C(report.html) as drawings. Grafana is not needed for it.
+  - Changes nothing. The report is a record, not state of the cluster, and therefore writing it is no change.
+  - Runs on the controller, in Ansible's own process.
+author: kubescale founders (@kubescale)
+attributes:
+  check_mode:
+    description: Does nothing.
+    support: full
+options:
+  report:
+    description: Folder in which C(report.json) and C(report.html) are brought up to date.
+    type: path
+    required: true
+  minutes:
+    description: How far back the drawings go, 1 to 90 minutes.
+    type: int
+    default: 15
+  prometheus_flavor:
+    description: How Prometheus is run, which says where it is.
+    type: str
+    choices: [operator, standalone]
+    default: operator
+extends_documentation_fragment:
+  - kubescale.fleet.cluster
+"""
+
+EXAMPLES = r"""
+- name: Draw what the dashboards show
+  kubescale.fleet.report:
+    kubeconfig: "{{ cluster_kubeconfig }}"
+    report: "{{ cluster_state_dir }}"
+    minutes: 30
+"""
+
+RETURN = r"""
+report:
+  description: Path of the page that was written.
+  returned: success
+  type: str
+queries:
+  description: Number of queries that were asked.
+  returned: success
+  type: int
+seconds:
+  description: Seconds that it took to ask them.
+  returned: success
+  type: float
+"""
