@@ -10,6 +10,8 @@ a newer server or a custom resource has.
 from __future__ import annotations
 
 import base64
+import datetime
+import email.utils
 import json
 import ssl
 import tempfile
@@ -293,6 +295,11 @@ class Api:
         if "json" in response.headers.get("Content-Type", ""):
             return json.loads(response.data)
         return response.data.decode(errors="replace")
+
+    def clock(self) -> datetime.datetime | None:
+        """What time the server has, in whole seconds; None if its answer does not say."""
+        date = self._send("GET", "/version").headers.get("Date")
+        return email.utils.parsedate_to_datetime(date) if date else None
 
     def service(
         self,

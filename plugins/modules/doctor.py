@@ -1,0 +1,71 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+# The action plugin of the same name does the work; this file is its documentation.
+DOCUMENTATION = r"""
+module: doctor
+short_description: Say where the chain from an app to its autoscaler breaks, and what to do
+version_added: 0.1.0
+description:
+  - Walks the chain of every autoscaled app, from its workload over scrape, series, adapter and metrics API to the
+    autoscaler and its limits, and names the first broken link, what was seen, what it means and what to do.
+  - Examines the cluster, too; who serves the metrics APIs, when certificates end, whether clocks agree, and whether
+    what is scaled on CPU or memory requests it.
+  - Fails when something is not healthy, with the whole text; succeeds and shows a table otherwise.
+  - Changes nothing. O(file) is a record of the run, not state of the cluster, and therefore is no change.
+  - Whether an API is to be served by this collection is taken from the variables C(metrics_server_state),
+    C(prometheus_adapter_state), C(resource_metrics_owner) and C(external_metrics_owner).
+  - Runs on the controller, in Ansible's own process.
+author: kubescale founders (@kubescale)
+attributes:
+  check_mode:
+    description: Reads only.
+    support: full
+options:
+  apps:
+    description: Entries of autoscaled apps, as the lookup P(kubescale.fleet.autoscaled_apps#lookup) gives them.
+    type: list
+    elements: dict
+    required: true
+  app:
+    description: Names of the apps to examine, with what was seen of each link; all apps, without that, when empty.
+    type: list
+    elements: str
+    default: []
+  prometheus_flavor:
+    description: How Prometheus is run.
+    type: str
+    choices: [operator, standalone]
+    default: operator
+  output:
+    description:
+      - V(text) is for people.
+      - V(json) shows one document on one line, which is the only line of the run that begins with a brace.
+    type: str
+    choices: [text, json]
+    default: text
+  file:
+    description: File on the controller that gets the document of V(output=json), indented. Its folder has to exist.
+    type: path
+extends_documentation_fragment:
+  - kubescale.fleet.cluster
+"""
+
+EXAMPLES = r"""
+- name: Examine the chain of one app
+  kubescale.fleet.doctor:
+    kubeconfig: "{{ cluster_kubeconfig }}"
+    apps: "{{ query('kubescale.fleet.autoscaled_apps') }}"
+    app: [shop]
+"""
+
+RETURN = r"""
+ill:
+  description: Cause (or V(unknown)) of every app that is not healthy, by name; V(cluster) is the cluster itself.
+  returned: always
+  type: dict
+  sample: {shop: port_name_unknown}
+seconds:
+  description: Seconds that the examination took.
+  returned: always
+  type: float
+"""
