@@ -20,6 +20,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
     missing_tools,
     versioned_pins,
 )
+from ansible_collections.kubescale.fleet.plugins.module_utils.sample_apps import sample_app_names
 from ansible_collections.kubescale.fleet.plugins.module_utils.sources import SOURCES, Request
 
 MEBIBYTE = 1024 * 1024
@@ -39,11 +40,13 @@ class ActionModule(ActionBase):
                 "mirrors": {"type": "dict", "default": {}},
                 "bundle": {"type": "path"},
                 "versions": {"type": "dict", "default": {}},
+                "sample_apps": {"type": "raw", "default": []},
             }
         )
         display = Display()
         try:
-            cache = Cache(cache_directory(), versioned_pins(arguments["versions"]), machine_architecture())
+            pins = versioned_pins(arguments["versions"], sample_app_names(arguments["sample_apps"]))
+            cache = Cache(cache_directory(), pins, machine_architecture())
             archive = Path(arguments["bundle"]).absolute() if arguments["bundle"] else None
             request = Request(Builder(cache), arguments["mirrors"], archive)
             plan = SOURCES[arguments["source"]](request)
@@ -56,7 +59,8 @@ class ActionModule(ActionBase):
             if plan.fill is execute and (tools := missing_tools(missing)):
                 raise ArtifactError(
                     f"Building needs {', '.join(tools)}, not found on this machine. Go must be {cache.pins['go']} or "
-                    "newer; the others are in apt-get install gcc libseccomp-dev mmdebstrap nodejs npm pkg-config"
+                    "newer; the others are in apt-get install gcc libseccomp-dev mmdebstrap nodejs npm pkg-config, and "
+                    "mvn and javac in apt-get install default-jdk-headless maven"
                 )
 
             def report(name: str, state: str, seconds: float, size: int) -> None:

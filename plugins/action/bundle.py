@@ -17,9 +17,10 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
     Cache,
     cache_directory,
     file_digest,
-    load_pins,
     machine_architecture,
+    versioned_pins,
 )
+from ansible_collections.kubescale.fleet.plugins.module_utils.sample_apps import sample_app_names
 
 
 def all_entries(builder: Builder) -> list[bundle.Entry]:
@@ -49,11 +50,13 @@ class ActionModule(ActionBase):
             {
                 "file": {"type": "path", "required": True},
                 "state": {"type": "str", "choices": ["present", "verified"], "default": "present"},
+                "sample_apps": {"type": "raw", "default": []},
             }
         )
         file = Path(arguments["file"]).absolute()
         try:
-            builder = Builder(Cache(cache_directory(), load_pins(), machine_architecture()))
+            pins = versioned_pins(None, sample_app_names(arguments["sample_apps"]))
+            builder = Builder(Cache(cache_directory(), pins, machine_architecture()))
             verifying = bundle.every_few_seconds(say, f"verifying {file.name}:")
             if arguments["state"] == "verified":
                 found = bundle.verify_bundle(file, builder.cache, builder.steps(), verifying)

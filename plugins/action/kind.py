@@ -15,11 +15,12 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
     ArtifactError,
     Cache,
     cache_directory,
-    load_pins,
     machine_architecture,
+    versioned_pins,
 )
 from ansible_collections.kubescale.fleet.plugins.module_utils.kind import Kind, KindError, find_engine
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError
+from ansible_collections.kubescale.fleet.plugins.module_utils.sample_apps import sample_app_names
 from ansible_collections.kubescale.fleet.plugins.module_utils.sandbox import SandboxError
 
 
@@ -39,16 +40,18 @@ class ActionModule(ActionBase):
                 "state_dir": {"type": "path", "required": True},
                 "image": {"type": "str", "default": ""},
                 "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                "sample_apps": {"type": "raw", "default": []},
             }
         )
         check, state = self._task.check_mode, Path(arguments["state_dir"])
         try:
+            pins = versioned_pins(None, sample_app_names(arguments["sample_apps"]))
             kind = Kind(
                 arguments["cluster"],
                 Path(arguments["kubeconfig"]),
                 state,
                 find_engine(state / "containers.conf"),
-                Cache(cache_directory(), load_pins(), machine_architecture()),
+                Cache(cache_directory(), pins, machine_architecture()),
                 arguments["image"],
                 Display().display,
             )

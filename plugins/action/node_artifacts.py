@@ -21,6 +21,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
     machine_architecture,
     versioned_pins,
 )
+from ansible_collections.kubescale.fleet.plugins.module_utils.sample_apps import sample_app_names
 
 
 def pinned_image(cache: Cache, image: Image) -> dict[str, Any]:
@@ -59,12 +60,14 @@ class ActionModule(ActionBase):
                 "architecture": {"type": "str", "choices": list(ARCHITECTURES)},
                 "mirrors": {"type": "dict", "default": {}},
                 "versions": {"type": "dict", "default": {}},
+                "sample_apps": {"type": "raw", "default": []},
             }
         )
         own = machine_architecture()
         architecture = ARCHITECTURES.get(arguments["architecture"], own)
         try:
-            cache = Cache(cache_directory(), versioned_pins(arguments["versions"]), architecture)
+            pins = versioned_pins(arguments["versions"], sample_app_names(arguments["sample_apps"]))
+            cache = Cache(cache_directory(), pins, architecture)
             files = cache.machine_files(arguments["binaries"])
             images = [pinned_image(cache, image) for image in cache.images(set(arguments["images"]))]
             images += [given_image(Path(archive)) for archive in arguments["archives"]]

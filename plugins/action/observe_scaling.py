@@ -12,6 +12,7 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, ApiError, KubeconfigError, connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import SERVICES
 from ansible_collections.kubescale.fleet.plugins.module_utils.report import cluster_facts, update_report
 from ansible_collections.kubescale.fleet.plugins.module_utils.scaling import (
     Observer,
@@ -46,10 +47,12 @@ class ActionModule(ActionBase):
                 "timeout": {"type": "float", "default": 300.0},
                 "job": {"type": "str", "default": ""},
                 "rate": {"type": "float", "default": 0.0},
+                "weight": {"type": "float", "default": 1.0},
                 "duration": {"type": "float", "default": 0.0},
                 "hold": {"type": "float", "default": 0.0},
                 "series": {"type": "str", "default": ""},
                 "report": {"type": "path"},
+                "prometheus_flavor": {"type": "str", "choices": [*SERVICES], "default": "operator"},
             }
         )
         variables = task_vars or {}
@@ -63,7 +66,9 @@ class ActionModule(ActionBase):
 
         try:
             api = connect(arguments["kubeconfig"])
-            observer = Observer(api, arguments["namespace"], arguments["autoscaler"], arguments["job"])
+            observer = Observer(
+                api, arguments["namespace"], arguments["autoscaler"], arguments["job"], arguments["weight"]
+            )
             if arguments["until"] == "rest":
                 wait_for_rest(observer, INTERVAL, arguments["timeout"], say)
                 return {"changed": False}
@@ -83,7 +88,8 @@ class ActionModule(ActionBase):
 
         run, failure = observe(observer, terms, INTERVAL, stop, say)
         series = arguments["series"]
-        received = received_load(api, run, series, RECEIVED_WINDOW, 2 * INTERVAL) if series else []
+        service = SERVICES[arguments["prometheus_flavor"]]
+        received = received_load(api, run, series, RECEIVED_WINDOW, 2 * INTERVAL, service) if series else []
         data = as_data(run, terms, received, failure)
         result: dict[str, Any] = {"changed": False, "steps": data["steps"], "demanded": data["demanded"]}
         if arguments["report"]:

@@ -2,8 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Binaries and container images: what is pinned, what the cache holds, and how missing parts are built.
 
-Pure Python around the usual tools (go, pip, npm, mmdebstrap). Everything made here is deterministic: the same pins and
-sources give the same bytes, so a digest names a content and a cache entry never goes stale unnoticed.
+Pure Python around the usual tools (go, pip, npm, mvn, mmdebstrap). Everything made here is deterministic: the same pins
+and sources give the same bytes, so a digest names a content and a cache entry never goes stale unnoticed.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ import sys
 import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,6 +47,11 @@ PARALLEL = {"build": 2, "fetch": 4, "note": 4}
 STATES = {"build": ("building", "built"), "fetch": ("fetching", "fetched")}
 # What says where a finished part may be had instead: it changes nothing about what a build makes.
 FETCH_KEYS = {"downloads", "digest"}
+# What programs in a language of their own find in their environment, by the layer below them.
+ENVIRONMENTS = {
+    "node": ["NODE_ENV=production"],
+    "python": ["PYTHONPATH=/app/site-packages", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1"],
+}
 # Images of this collection's own programs; no registry has them.
 OWN_REPOSITORIES = "localhost/"
 
@@ -69,13 +74,13 @@ def load_pins(path: Path = COLLECTION / "files" / "artifacts.yml") -> dict[str, 
     return yaml.safe_load(path.read_text(encoding="utf-8"))
 
 
-def versioned_pins(versions: Mapping[str, Any] | None) -> dict[str, Any]:
+def versioned_pins(versions: Mapping[str, Any] | None, sample_apps: Collection[str] = ()) -> dict[str, Any]:
     """Return the pins with the versions, checksums and image digests of ``artifacts_versions`` in them.
 
-    A component whose version is another one than the pinned gets ``given: true``: it cannot be built.
-    Raises ArtifactError with the variable, the value, and what is allowed.
+    Of the sample apps only those named are in them. A component whose version is another one than the pinned gets
+    ``given: true``: it cannot be built. Raises ArtifactError with the variable, the value, and what is allowed.
     """
-    pins = load_pins()
+    pins = chosen_pins(load_pins(), sample_apps)
     if not versions:
         return pins
     pins = copy.deepcopy(pins)
@@ -105,6 +110,19 @@ def versioned_pins(versions: Mapping[str, Any] | None) -> dict[str, Any]:
             where, [image for image in pins["images"] if image["component"] == name], given.get("digests") or {}
         )
     return pins
+
+
+def chosen_pins(pins: dict[str, Any], sample_apps: Collection[str]) -> dict[str, Any]:
+    """Return the pins without the sample apps that are not named, and without the layers that only these need."""
+    components = {
+        name: recipe
+        for name, recipe in pins["components"].items()
+        if recipe.get("sample_app") is None or recipe["sample_app"] in sample_apps
+    }
+    images = [image for image in pins["images"] if image["component"] in components]
+    used = {image.get("layer") for image in images}
+    layers = {name: recipe for name, recipe in pins["layers"].items() if name in used}
+    return {**pins, "components": components, "images": images, "layers": layers}
 
 
 def download_hosts(pins: Mapping[str, Any]) -> set[str]:
@@ -179,6 +197,12 @@ def source_files(source: Path, patterns: list[str]) -> list[Path]:
             raise ArtifactError(f"{source} has no file {pattern}: the collection is incomplete.")
         found |= matches
     return sorted(found)
+
+
+def library_digests(path: Path) -> dict[str, str]:
+    """Return the checksums of libraries by file name, of a file as ``sha256sum`` writes it below Maven's repository."""
+    lines = (line.split() for line in path.read_text(encoding="utf-8").splitlines())
+    return {place.rsplit("/", 1)[1]: sha256 for sha256, place in lines}
 
 
 @dataclass(frozen=True)
@@ -430,6 +454,8 @@ class Step:
     make: Callable[[], dict[str, Any]]
     needs: tuple[str, ...] = ()
     kind: Literal["build", "fetch", "note"] = "build"
+    # Commands that this one needs beside those of all builds.
+    tools: tuple[str, ...] = ()
 
     def is_made(self) -> bool:
         """Tell whether the cache holds exactly this."""
@@ -465,7 +491,7 @@ def fill(folder: Path, make: Callable[[Path], None]) -> dict[str, Any]:
 
 
 class Builder:
-    """Makes everything that the pins name from Go modules, PyPI, npm and Debian packages."""
+    """Makes everything that the pins name from Go modules, PyPI, npm, Maven Central and Debian packages."""
 
     def __init__(self, cache: Cache, collection: Path = COLLECTION) -> None:
         self.cache = cache
@@ -475,7 +501,7 @@ class Builder:
         """Return all steps, dependencies first. What is made is the pinned version, so one that was given has none."""
         recipes = {name: recipe for name, recipe in self.cache.pins["components"].items() if not recipe.get("given")}
         components = [self.component_step(name, recipe) for name, recipe in recipes.items()]
-        layers = [self.layer_step(name, packages) for name, packages in self.cache.pins["layers"].items()]
+        layers = [self.layer_step(name, recipe) for name, recipe in self.cache.pins["layers"].items()]
         digests = {step.name: step.digest for step in [*components, *layers]}
         images = [image for image in self.cache.images() if image.recipe["component"] in recipes]
         return [*components, *layers, *(self.image_step(image, digests) for image in images)]
@@ -483,10 +509,19 @@ class Builder:
     def component_step(self, name: str, recipe: Mapping[str, Any]) -> Step:
         """Return the step that builds one component."""
         folder = self.cache.component(name)
+        tools: tuple[str, ...] = ()
         if "go" in recipe:
             make: Callable[[Path], None] = functools.partial(self.build_go, recipe)
             patterns = ["go.mod", "*.go"] if "." in recipe["packages"].values() else ["go.mod", "go.sum"]
             sources = source_files(self.collection / "files" / "build" / recipe["go"], patterns)
+        elif "npm" in recipe:
+            make = functools.partial(self.build_npm, recipe["npm"])
+            sources = source_files(self.collection / recipe["npm"]["source"], recipe["npm"]["include"])
+        elif "maven" in recipe:
+            make = functools.partial(self.build_maven, recipe["maven"])
+            patterns = ["pom.xml", recipe["maven"]["libraries"], "src/**/*"]
+            sources = source_files(self.collection / recipe["maven"]["source"], patterns)
+            tools = ("mvn", "javac")
         else:
             python = recipe["python"]
             make = functools.partial(self.build_python, python)
@@ -497,7 +532,7 @@ class Builder:
         contents = [part for file in sources for part in (file.name, file.read_bytes())]
         digest = digest_of(FORMAT, self.cache.architecture, recipe_text(recipe), *contents)
         build = functools.partial(fill, folder, make)
-        return Step(f"{name} {recipe['version']}", folder, folder / "manifest.json", digest, build)
+        return Step(f"{name} {recipe['version']}", folder, folder / "manifest.json", digest, build, tools=tools)
 
     def build_go(self, recipe: Mapping[str, Any], target: Path) -> None:
         """Build a component's binaries, static unless it needs C, without paths or times of this machine in them."""
@@ -563,23 +598,56 @@ class Builder:
                 run(["npm", "run", "build"], work)
                 shutil.copytree(work / "dist", target / python["ui"] / "dist")
 
+    def build_npm(self, npm: Mapping[str, Any], target: Path) -> None:
+        """Put a program for Node.js and its locked dependencies where an image takes them from."""
+        for file in source_files(self.collection / npm["source"], npm["include"]):
+            shutil.copyfile(file, target / file.name)
+        run(["npm", "ci", "--omit=dev", "--ignore-scripts", "--no-audit", "--no-fund"], target)
+        # npm's own notes: they may name the server that the packages came from.
+        (target / "node_modules" / ".package-lock.json").unlink()
+        shutil.rmtree(target / "node_modules" / ".bin", ignore_errors=True)
+
+    def build_maven(self, maven: Mapping[str, Any], target: Path) -> None:
+        """Test and build a program for the JVM, and put it with the libraries it needs where an image takes them from.
+
+        Raises ArtifactError unless each library is the one that ``libraries`` names, by its SHA-256.
+        """
+        source = self.collection / maven["source"]
+        with tempfile.TemporaryDirectory() as temporary:
+            work = Path(temporary) / "build"
+            shutil.copytree(source, work, ignore=shutil.ignore_patterns("target"))
+            # The first look at Maven Central may take minutes; the tests of the app take seconds.
+            run(["mvn", "--batch-mode", "--quiet", "--strict-checksums", "package"], work)
+            found = {file.name: file_digest(file) for file in (work / "target" / "lib").iterdir()}
+            if odd := set(found.items()) ^ set(library_digests(source / maven["libraries"]).items()):
+                names = ", ".join(sorted({name for name, _sha256 in odd}))
+                raise ArtifactError(
+                    f"{maven['source']}/{maven['libraries']} does not fit what Maven brought: {names}. Is pom.xml "
+                    "another one (it says how to write that file again), or was a library changed on its way?"
+                )
+            shutil.copyfile(work / "target" / maven["archive"], target / maven["archive"])
+            shutil.copytree(work / "target" / "lib", target / "lib", copy_function=shutil.copyfile)
+
     def layer_path(self, name: str) -> Path:
         """Return the place of a Debian layer in the cache."""
         return self.cache.directory / "layers" / f"{name}-{self.cache.pins['debian']}-{self.cache.architecture}.tar"
 
-    def layer_step(self, name: str, packages: list[str]) -> Step:
+    def layer_step(self, name: str, recipe: Mapping[str, Any]) -> Step:
         """Return the step that makes a Debian layer with ``packages`` in it."""
+        packages, hooks = recipe["packages"], recipe.get("hooks", {})
         suite = self.cache.pins["debian"]
         layer = self.layer_path(name)
 
         def make() -> dict[str, Any]:
             layer.parent.mkdir(parents=True, exist_ok=True)
             temporary = layer.with_suffix(".new.tar")
-            make_root_filesystem(temporary, suite, packages, variant="essential")
+            options = [f"--{moment}-hook={command}" for moment, command in hooks.items()]
+            make_root_filesystem(temporary, suite, packages, "essential", *options)
             temporary.replace(layer)
             return {"size": layer.stat().st_size, "sha256": file_digest(layer)}
 
-        digest = digest_of(LAYER_FORMAT, suite, self.cache.architecture, *packages)
+        parts = [*packages, *(text for hook in hooks.items() for text in hook)]
+        digest = digest_of(LAYER_FORMAT, suite, self.cache.architecture, *parts)
         return Step(f"layer {name}", layer, layer.with_suffix(".json"), digest, make)
 
     def image_step(self, image: Image, digests: Mapping[str, str]) -> Step:
@@ -598,7 +666,7 @@ class Builder:
                 config["Entrypoint"] = [next(iter(content))]
             else:
                 content = {f"/app/{path.name}": path for path in folder.iterdir() if path.name != "manifest.json"}
-                config["Env"] += ["PYTHONPATH=/app/site-packages", "PYTHONDONTWRITEBYTECODE=1", "PYTHONUNBUFFERED=1"]
+                config["Env"] += ENVIRONMENTS.get(recipe["layer"], [])
                 config |= {"Entrypoint": recipe["entrypoint"], "WorkingDir": "/app", "User": "65532:65532"}
             image.archive.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(dir=image.archive.parent) as temporary:
@@ -633,7 +701,8 @@ def missing_tools(steps: list[Step]) -> list[str]:
     """Return the commands that these steps need and this machine lacks."""
     if not any(step.kind == "build" for step in steps):
         return []
-    return [tool for tool in ("go", "gcc", "npm", "mmdebstrap") if shutil.which(tool) is None]
+    wanted = dict.fromkeys(["go", "gcc", "npm", "mmdebstrap", *(tool for step in steps for tool in step.tools)])
+    return [tool for tool in wanted if shutil.which(tool) is None]
 
 
 def execute(steps: list[Step], report: Callable[[str, str, float, int], None]) -> list[str]:

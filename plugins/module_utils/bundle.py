@@ -454,7 +454,7 @@ def check_pins(bundle: Bundle, cache: Cache, steps: Sequence[Step], path: Path) 
     ]
     raise ArtifactError(
         f"{path} was made with other pins (files/artifacts.yml) than this collection's: {'; '.join(differences)}. "
-        "Make the bundle and use it with the same version of the collection."
+        "Make the bundle and use it with the same version of the collection and the same sample_apps."
     )
 
 

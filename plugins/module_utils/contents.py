@@ -1,9 +1,9 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What the artifacts of the cache are made of: Go modules, Debian, Python and npm packages, with their licence texts.
+"""What the artifacts of the cache are made of: Go modules, Debian, Python, npm and Maven packages, with licence texts.
 
 Each kind of package is asked where it keeps that itself: the build information in a binary, dpkg's status in a layer,
-the metadata beside installed Python packages, the lock file of the page.
+the metadata beside installed Python packages, the lock file of the page, the places of libraries in Maven's repository.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import re
 import shutil
 import tarfile
 import tempfile
+import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from email.message import Message
@@ -83,10 +84,15 @@ def licence_texts(folder: Path) -> dict[str, bytes]:
     found = {}
     for file in sorted(folder.rglob("*")):
         path = file.relative_to(folder)
-        is_text = TEXT_NAME.match(file.name) and file.suffix.lower() not in NO_TEXT
-        if is_text and not NOT_SHIPPED & set(path.parts) and file.is_file():
+        if is_licence_text(path) and file.is_file():
             found[str(path)] = file.read_bytes()
     return found
+
+
+def is_licence_text(path: Path) -> bool:
+    """Tell by its path in a package whether a file is a licence's text."""
+    named = TEXT_NAME.match(path.name) and path.suffix.lower() not in NO_TEXT
+    return bool(named) and not NOT_SHIPPED & set(path.parts)
 
 
 def documents(text: str) -> Iterator[dict[str, Any]]:
@@ -176,6 +182,22 @@ def npm_parts(page: Path) -> list[Part]:
             namespace, _slash, name = about["name"].rpartition("/")
             purl = PackageURL("npm", namespace or None, name, about["version"])
             parts.append(Part(purl, str(about.get("license", "")), licence_texts(folder)))
+    return parts
+
+
+def maven_parts(libraries: Path, listed: Path) -> list[Part]:
+    """Return a part for each library in a folder; ``listed`` names their places in Maven's repository."""
+    parts = []
+    for line in listed.read_text(encoding="utf-8").splitlines():
+        *group, name, version, file = line.split()[1].split("/")
+        with zipfile.ZipFile(libraries / file) as archive:
+            inside = [entry for entry in archive.namelist() if not entry.endswith("/") and is_licence_text(Path(entry))]
+            texts = {entry: archive.read(entry) for entry in sorted(inside)}
+            about = email.message_from_bytes(archive.read("META-INF/MANIFEST.MF"))
+        # An OSGi header, wrapped: a name or an address, and perhaps more about it after a semicolon.
+        licence = "".join(line.strip() for line in str(about.get("Bundle-License", "")).splitlines())
+        licence = licence.partition(";")[0].strip('" ')
+        parts.append(Part(PackageURL("maven", ".".join(group), name, version), licence, texts))
     return parts
 
 
@@ -288,7 +310,12 @@ class Inspector:
                 holds += self._add(
                     npm_parts(self.builder.collection / recipe["python"]["source"] / recipe["python"]["ui"])
                 )
-        own = "python" in recipe or "." in recipe["packages"].values()
+        if "npm" in recipe:
+            holds += self._add(npm_parts(self.builder.collection / recipe["npm"]["source"]))
+        if "maven" in recipe:
+            listed = self.builder.collection / recipe["maven"]["source"] / recipe["maven"]["libraries"]
+            holds += self._add(maven_parts(folder / "lib", listed))
+        own = "packages" not in recipe or "." in recipe["packages"].values()
         licence = OWN_LICENCE if own else ""
         self.artifacts.append(Artifact(self._place(folder), "component", name, version, tuple(holds), licence=licence))
 

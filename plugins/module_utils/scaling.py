@@ -12,12 +12,16 @@ import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import CONNECTIONS, JSON, Api, ApiError
-from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import PrometheusError, prometheus_query_range
+from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import (
+    SERVICES,
+    PrometheusError,
+    prometheus_query_range,
+)
 from ansible_collections.kubescale.fleet.plugins.module_utils.verify import (
     condition,
     explain,
@@ -25,6 +29,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.verify import (
     matches,
     metric_by_pod,
     pod_metrics,
+    service_query,
     why_not_ready,
 )
 
@@ -35,6 +40,8 @@ GOOD_CONDITIONS = ("AbleToScale", "ScalingActive")
 # Seconds that are still observed once scale-in began, so that a picture shows it.
 AFTERGLOW = 5.0
 SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
+# How a resource is told to people: its name with the unit, and that unit's share of a core or byte.
+RESOURCES = {"cpu": ("cpu in millicores", 0.001), "memory": ("memory in MiB", 2**20)}
 BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 
 
@@ -59,7 +66,9 @@ def quantity(text: str) -> float:
 class Goal:
     """What an autoscaler wants per pod, and how far it may go.
 
-    ``target`` is the metric per pod, ``tolerance`` the share of it that is let pass.
+    ``target`` is the metric per pod, ``tolerance`` the share of it that is let pass. One request per second adds
+    ``weight`` to the metric of all pods together, and a pod has ``base`` of it without any. ``resource`` is cpu or
+    memory; empty for a metric of the custom metrics API.
     """
 
     namespace: str
@@ -69,35 +78,70 @@ class Goal:
     minimum: int
     maximum: int
     tolerance: float
+    weight: float = 1.0
+    base: float = 0.0
+    resource: str = ""
 
     @classmethod
-    def of(cls, autoscaler: Mapping[str, Any]) -> Goal:
-        """Goal of an autoscaling/v2 object's first Pods metric; ``ScalingError`` when it has none."""
+    def of(cls, autoscaler: Mapping[str, Any], workload: Mapping[str, Any], weight: float = 1.0) -> Goal:
+        """Goal of an autoscaling/v2 object's first Pods metric, or else of its first Resource metric.
+
+        ``ScalingError`` when it has neither.
+        """
         spec, metadata = autoscaler["spec"], autoscaler["metadata"]
-        metrics = pod_metrics(autoscaler)
-        if not metrics:
+        pods = pod_metrics(autoscaler)
+        resources = [entry["resource"] for entry in spec.get("metrics") or [] if entry.get("type") == "Resource"]
+        if pods:
+            metric, resource = pods[0]["metric"]["name"], ""
+            target = quantity(pods[0]["target"]["averageValue"])
+        elif resources:
+            resource = resources[0]["name"]
+            metric, unit = RESOURCES[resource]
+            target = resource_target(resources[0], workload) / unit
+        else:
             raise ScalingError(
-                f"HorizontalPodAutoscaler {metadata['namespace']}/{metadata['name']} has no metric of type Pods"
+                f"HorizontalPodAutoscaler {metadata['namespace']}/{metadata['name']} has no metric of type Pods or "
+                "Resource"
             )
         tolerance = ((spec.get("behavior") or {}).get("scaleUp") or {}).get("tolerance")
         return cls(
             metadata["namespace"],
             metadata["name"],
-            metrics[0]["metric"]["name"],
-            quantity(metrics[0]["target"]["averageValue"]),
+            metric,
+            target,
             spec.get("minReplicas", 1),
             spec["maxReplicas"],
             quantity(str(tolerance)) if tolerance is not None else TOLERANCE,
+            weight,
+            resource=resource,
         )
 
-    def replicas(self, total: float) -> int:
-        """Replicas at which ``total`` of the metric is met exactly, within the autoscaler's bounds."""
-        # Rounded first: 5.000000000000001 of a counter's rate is 5.
-        return max(self.minimum, min(self.maximum, math.ceil(round(total / self.target, 6))))
+    def replicas(self, rate: float) -> int:
+        """Replicas at which so many requests per second are met exactly, within the autoscaler's bounds."""
+        return self._bounded(rate, self.target)
 
-    def enough(self, total: float) -> int:
+    def enough(self, rate: float) -> int:
         """Replicas with which the autoscaler rests: ``replicas``, less what its tolerance lets pass."""
-        return max(self.minimum, min(self.maximum, math.ceil(round(total / (self.target * (1 + self.tolerance)), 6))))
+        return self._bounded(rate, self.target * (1 + self.tolerance))
+
+    def _bounded(self, rate: float, limit: float) -> int:
+        if limit <= self.base:
+            return self.maximum
+        # Rounded first: 5.000000000000001 of a counter's rate is 5.
+        demanded = math.ceil(round(rate * self.weight / (limit - self.base), 6))
+        return max(self.minimum, min(self.maximum, demanded))
+
+
+def resource_target(resource: Mapping[str, Any], workload: Mapping[str, Any]) -> float:
+    """What a Resource metric aims at per pod, in cores or bytes: its value, or its share of what a pod requests."""
+    target = resource["target"]
+    if "averageValue" in target:
+        return quantity(target["averageValue"])
+    containers = workload["spec"]["template"]["spec"]["containers"]
+    requests = [(container.get("resources") or {}).get("requests") or {} for container in containers]
+    return (
+        sum(quantity(str(asked.get(resource["name"], "0"))) for asked in requests) * target["averageUtilization"] / 100
+    )
 
 
 @dataclass(frozen=True)
@@ -172,14 +216,14 @@ def find_steps(samples: Sequence[Sample], goal: Goal, rate: float) -> dict[str, 
 class Observer:
     """Samples one autoscaler through the API, in parallel requests over one connection pool."""
 
-    def __init__(self, api: Api, namespace: str, name: str, job: str = "") -> None:
+    def __init__(self, api: Api, namespace: str, name: str, job: str = "", weight: float = 1.0) -> None:
         self.api, self.namespace, self.name, self.job = api, namespace, name, job
         self.autoscaler = self._autoscaler()
-        self.goal = Goal.of(self.autoscaler)
         target = self.autoscaler["spec"]["scaleTargetRef"]
         workload = api.get(target["apiVersion"], target["kind"], target["name"], namespace)
         if workload is None:
             raise ScalingError(f"{target['kind']} {namespace}/{target['name']}, which {name} scales, does not exist")
+        self.goal = Goal.of(self.autoscaler, workload, weight)
         self.selector = workload["spec"]["selector"]
         self.labels = ",".join(
             f"{label}={value}" for label, value in sorted((self.selector.get("matchLabels") or {}).items())
@@ -199,11 +243,23 @@ class Observer:
 
     def _metric(self) -> float | None:
         try:
-            values = metric_by_pod(self.api, self.namespace, self.goal.metric, self.labels)
+            if self.goal.resource:
+                values = self._usage(self.goal.resource)
+            else:
+                found = metric_by_pod(self.api, self.namespace, self.goal.metric, self.labels)
+                values = [quantity(value) for value in found.values()]
         except ApiError as error:
             self.trouble = str(error)
             return None
-        return sum(quantity(value) for value in values.values()) / len(values) if values else None
+        return sum(values) / len(values) if values else None
+
+    def _usage(self, resource: str) -> list[float]:
+        """What each pod uses of a resource, in the unit that people are told."""
+        path = service_query(f"/apis/metrics.k8s.io/v1beta1/namespaces/{self.namespace}/pods", self.labels)
+        return [
+            sum(quantity(container["usage"][resource]) for container in item["containers"]) / RESOURCES[resource][1]
+            for item in self.api.raw(path).get("items") or []
+        ]
 
     def _pods(self) -> list[JSON]:
         return self.api.list("v1", "Pod", self.namespace).items
@@ -231,7 +287,7 @@ class Observer:
             now,
             any(attacking(pod) for pod in self.load_pods),
             metric,
-            seen_by(self.autoscaler, self.goal.metric),
+            seen_by(self.autoscaler, self.goal),
             len(mine),
             len(ready),
             status.get("currentReplicas", 0),
@@ -296,10 +352,13 @@ def attacking(pod: Mapping[str, Any]) -> bool:
     return bool(statuses) and "running" in statuses[0].get("state", {})
 
 
-def seen_by(autoscaler: Mapping[str, Any], metric: str) -> float | None:
-    """Average of a Pods metric that an autoscaler last wrote into its status."""
+def seen_by(autoscaler: Mapping[str, Any], goal: Goal) -> float | None:
+    """Average of the goal's metric that an autoscaler last wrote into its status."""
     for entry in autoscaler.get("status", {}).get("currentMetrics") or []:
-        if entry.get("type") == "Pods" and entry["pods"]["metric"]["name"] == metric:
+        if goal.resource:
+            if entry.get("type") == "Resource" and entry["resource"]["name"] == goal.resource:
+                return quantity(entry["resource"]["current"].get("averageValue", "0")) / RESOURCES[goal.resource][1]
+        elif entry.get("type") == "Pods" and entry["pods"]["metric"]["name"] == goal.metric:
             return quantity(entry["pods"]["current"].get("averageValue", "0"))
     return None
 
@@ -383,6 +442,9 @@ def observe(
     said, stopped, failure = -math.inf, False, ""
     with ThreadPoolExecutor(max_workers=CONNECTIONS) as pool:
         for sample in ticks(observer, pool, run, interval):
+            if not run.samples and goal.resource:
+                # A process has memory, and now and then some CPU, before anybody asks it for anything.
+                goal = run.goal = replace(goal, base=sample.metric or 0.0)
             run.samples.append(sample)
             steps = run.steps()
             start, end, full = steps["load_start"], steps["load_end"], steps["demanded_ready"]
@@ -442,16 +504,19 @@ def explain_stop(observer: Observer, run: Run) -> str:
     return text + f"The autoscaler asked for {wanted} at most within the load's time: {why}"
 
 
-def received_load(api: Api, run: Run, series: str, window: int, step: float) -> list[tuple[float, float]]:
+def received_load(
+    api: Api, run: Run, series: str, window: int, step: float, service: str = SERVICES["operator"]
+) -> list[tuple[float, float]]:
     """Rate at which the app counted events, by its own ``series``: (seconds since the observation began, per second).
 
-    Averaged over ``window`` seconds; empty when Prometheus has none: the picture then shows the offered load alone.
+    Averaged over ``window`` seconds, by the Prometheus of ``service``; empty when it has none: the picture then shows
+    the offered load alone.
     """
     if not run.samples:
         return []
     start, end = (run.began + sample.t for sample in (run.samples[0], run.samples[-1]))
     try:
-        found = prometheus_query_range(api, f"sum(rate({series}[{window}s]))", start, end, step)
+        found = prometheus_query_range(api, f"sum(rate({series}[{window}s]))", start, end, step, service)
     except (ApiError, PrometheusError):
         return []
     return [
@@ -476,6 +541,8 @@ def as_data(run: Run, terms: Terms, received: Sequence[tuple[float, float]], fai
         "minimum": run.goal.minimum,
         "maximum": run.goal.maximum,
         "rate": run.rate,
+        "weight": run.goal.weight,
+        "base": run.goal.base,
         "demanded": run.goal.replicas(run.rate),
         "enough": run.goal.enough(run.rate),
         "terms": asdict(terms),

@@ -19,7 +19,8 @@ attributes:
 options:
   source:
     description:
-      - Where binaries and images come from. V(build) makes them from Go modules, PyPI, npm and Debian packages.
+      - Where binaries and images come from. V(build) makes them from Go modules, PyPI, npm, Maven
+        Central and Debian packages.
       - V(upstream) downloads the files of upstream's releases and notes that machines pull images. V(mirror) does the
         same and refuses hosts without an entry in O(mirrors).
       - V(bundle) takes everything from the archive O(bundle), after checking every file in it.
@@ -42,6 +43,10 @@ options:
         one file) and C(digests) (of images, by repository).
     type: dict
     default: {}
+  sample_apps:
+    description: Names of sample apps whose images are wanted, too, as a list or as a text that is one in YAML.
+    type: raw
+    default: []
 """
 
 EXAMPLES = r"""

@@ -31,6 +31,10 @@ options:
     type: str
     choices: [present, verified]
     default: present
+  sample_apps:
+    description: Names of sample apps whose images the archive has, too, as a list or as a text that is one in YAML.
+    type: raw
+    default: []
 """
 
 EXAMPLES = r"""

@@ -46,6 +46,10 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  sample_apps:
+    description: Names of sample apps whose images are loaded, too, as a list or as a text that is one in YAML.
+    type: raw
+    default: []
 """
 
 EXAMPLES = r"""

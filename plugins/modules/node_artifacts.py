@@ -48,6 +48,10 @@ options:
     description: Versions other than the pinned ones, as in O(kubescale.fleet.artifacts#module:versions).
     type: dict
     default: {}
+  sample_apps:
+    description: Names of sample apps whose images workers get, too, as a list or as a text that is one in YAML.
+    type: raw
+    default: []
 """
 
 EXAMPLES = r"""

@@ -45,6 +45,12 @@ options:
     description: Offered load, in requests per second.
     type: float
     default: 0
+  weight:
+    description:
+      - What one request per second adds to the metric that the app scales on.
+      - Events per second for metrics of pods, millicores for CPU, MiB for memory.
+    type: float
+    default: 1.0
   duration:
     description: Seconds after which the load ends by itself.
     type: float
@@ -60,6 +66,11 @@ options:
   report:
     description: Folder in which C(report.json) and C(report.html) are brought up to date.
     type: path
+  prometheus_flavor:
+    description: How Prometheus is run, which says where it is.
+    type: str
+    choices: [operator, standalone]
+    default: operator
 extends_documentation_fragment:
   - kubescale.fleet.cluster
 """

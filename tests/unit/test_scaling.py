@@ -47,14 +47,51 @@ def test_replicas_that_a_load_demands(total, demanded, enough):
 
 
 def test_goal_of_an_autoscaler_takes_its_own_tolerance():
-    found = Goal.of(autoscaler(1))
+    found = Goal.of(autoscaler(1), {})
     assert (found.metric, found.target, found.minimum, found.maximum, found.tolerance) == (METRIC, 1.0, 1, 10, 0.1)
     other = autoscaler(1)
     other["spec"]["behavior"] = {"scaleUp": {"tolerance": "50m"}}
-    assert Goal.of(other).tolerance == pytest.approx(0.05)
-    other["spec"]["metrics"] = [{"type": "Resource", "resource": {"name": "cpu"}}]
-    with pytest.raises(ScalingError, match="demo/demo-app has no metric of type Pods"):
-        Goal.of(other)
+    assert Goal.of(other, {}).tolerance == pytest.approx(0.05)
+    other["spec"]["metrics"] = [{"type": "Object"}]
+    with pytest.raises(ScalingError, match="demo/demo-app has no metric of type Pods or Resource"):
+        Goal.of(other, {})
+
+
+def requesting(*requests: dict[str, str]) -> dict[str, Any]:
+    containers = [{"resources": {"requests": entry}} for entry in requests]
+    return {"spec": {"template": {"spec": {"containers": containers}}}}
+
+
+@pytest.mark.parametrize(
+    ("name", "target", "metric", "value"),
+    [
+        ("cpu", {"type": "Utilization", "averageUtilization": 60}, "cpu in millicores", 42),
+        ("memory", {"type": "Utilization", "averageUtilization": 60}, "memory in MiB", 38.4),
+        ("memory", {"type": "AverageValue", "averageValue": "50Mi"}, "memory in MiB", 50),
+    ],
+)
+def test_goal_of_a_resource_is_told_in_the_unit_of_people(name, target, metric, value):
+    scaled = autoscaler(1)
+    scaled["spec"]["metrics"] = [{"type": "Resource", "resource": {"name": name, "target": target}}]
+    found = Goal.of(scaled, requesting({"cpu": "50m", "memory": "64Mi"}, {"cpu": "20m"}), 25)
+    assert (found.metric, found.resource, found.weight) == (metric, name, 25)
+    assert found.target == pytest.approx(value)
+
+
+@pytest.mark.parametrize(
+    ("rate", "base", "demanded", "enough"), [(4, 0, 4, 4), (4, 10, 5, 5), (0, 10, 1, 1), (4, 30, 8, 8), (4, 31, 8, 8)]
+)
+def test_what_a_pod_takes_at_rest_is_not_there_for_requests(rate, base, demanded, enough):
+    goal = Goal("demo", "cpu", "cpu in millicores", 30, 1, 8, 0.1, 25, base, "cpu")
+    assert (goal.replicas(rate), goal.enough(rate)) == (demanded, enough)
+
+
+def test_the_average_of_a_resource_is_the_one_the_autoscaler_saw():
+    goal = Goal("demo", "memory", "memory in MiB", 38.4, 1, 5, 0.1, 35, 12, "memory")
+    seen = {"type": "Resource", "resource": {"name": "memory", "current": {"averageValue": "20Mi"}}}
+    status = {"status": {"currentMetrics": [{"type": "Pods"}, seen]}}
+    assert scaling.seen_by(status, goal) == pytest.approx(20)
+    assert scaling.seen_by({}, goal) is None
 
 
 def sample(t, load, metric, desired, ready) -> Sample:
