@@ -36,7 +36,7 @@ def parts() -> artifacts.Cache:
     """The cache with what was built: the usual one, where a scenario has one of its own for its site."""
     place = os.environ.get("KUBESCALE_PARTS", os.environ.get("KUBESCALE_CACHE", ""))
     directory = artifacts.cache_directory({**os.environ, "KUBESCALE_CACHE": place})
-    return artifacts.Cache(directory, artifacts.load_pins(), artifacts.machine_architecture())
+    return artifacts.Cache(directory, artifacts.versioned_pins(None), artifacts.machine_architecture())
 
 
 def pack(target: Path, members: Mapping[str, str], folder: Path) -> None:

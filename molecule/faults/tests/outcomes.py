@@ -183,14 +183,14 @@ METRICS_TAGS = [
     "prometheus_adapter",
     "grafana",
 ]
-SITE_TAGS = [*MACHINE_TAGS, "cni", *METRICS_TAGS, "demo_app", "hpa", "verify"]
+APP_TAGS = ["demo_app", "sample_apps", "hpa"]
+SITE_TAGS = [*MACHINE_TAGS, "cni", *METRICS_TAGS, *APP_TAGS, "verify"]
 # Those that are not part of the site, with their playbooks.
 PLAYBOOKS = {"load": "load", "artifacts": "artifacts", "sandbox": "sandbox"}
 TAGS = [*SITE_TAGS, *PLAYBOOKS]
 
 NO_CLUSTER = fails("no cluster yet", "kubeconfig", "does not exist", "Run site.yml without --tags first")
 SETTLED = dict.fromkeys(["artifacts", "sandbox"], NOTHING)
-NO_METRIC = fails("the autoscaler has no metric", "HorizontalPodAutoscaler", "demo-app", "ScalingActive=False")
 NO_REST = fails("the app does not come to rest", "demo/demo-app did not come to rest")
 NO_KIND = fails("ServiceMonitor is not known", "ServiceMonitor", "run site.yml with --tags prometheus first")
 
@@ -206,7 +206,7 @@ BARE = State(
         "control_plane": fails(
             "the machine is not prepared", CONTROL_PLANE, "kubeadm is not on this machine", "node_prep"
         ),
-        **dict.fromkeys(["worker", "cni", *METRICS_TAGS, "demo_app", "hpa", "verify", "load"], NO_CLUSTER),
+        **dict.fromkeys(["worker", "cni", *METRICS_TAGS, *APP_TAGS, "verify", "load"], NO_CLUSTER),
         **SETTLED,
     },
     [("node_prep", WORKS)],
@@ -219,11 +219,11 @@ ADAPTER_GONE = State(
         **dict.fromkeys([*MACHINE_TAGS, "cni"], NOTHING),
         **dict.fromkeys([tag for tag in METRICS_TAGS if tag != "prometheus_adapter"], NOTHING),
         "demo_app": NOTHING,
-        "hpa": NO_METRIC,
+        "sample_apps": NOTHING,
         "verify": fails("names the link that broke", "apiservices_available", "v1beta1.custom.metrics.k8s.io"),
         "load": NO_REST,
     },
-    [("prometheus_adapter", REPAIRS)],
+    [("prometheus_adapter", REPAIRS), ("hpa", NOTHING)],
 )
 KUBELET_STOPPED = State(
     "the worker's kubelet stopped, its node not ready",
@@ -239,6 +239,7 @@ KUBELET_STOPPED = State(
         "prometheus_adapter": not_ready("Deployment", "prometheus-adapter"),
         "grafana": not_ready("Deployment", "grafana"),
         "demo_app": not_ready("Deployment", "demo-app"),
+        "hpa": not_ready("Deployment", "prometheus-adapter"),
         "verify": fails("names the node", "nodes_ready", WORKER),
     },
     [("node_prep", REPAIRS)],
@@ -248,15 +249,15 @@ PROMETHEUS_DELETED = State(
     {
         "cni": NOTHING,
         **dict.fromkeys([tag for tag in METRICS_TAGS if tag != "prometheus"], NO_KIND),
-        "demo_app": NO_KIND,
-        "hpa": NO_METRIC,
+        "demo_app": NOTHING,
+        "sample_apps": NOTHING,
+        "hpa": NO_KIND,
         "verify": fails("names the link that broke", "prometheus_ready"),
     },
     [
         ("prometheus", REPAIRS),
         *[(tag, REPAIRS) for tag in METRICS_TAGS if tag != "prometheus"],
-        ("demo_app", REPAIRS),
-        ("hpa", NOTHING),
+        ("hpa", REPAIRS),
         ("verify", NOTHING),
     ],
 )

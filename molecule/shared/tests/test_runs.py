@@ -27,7 +27,7 @@ ROLES = [
 ]
 OTHER_RULE = (
     '{"prometheus_adapter_rules": [{"series": "demo_app_button_clicks_total", '
-    '"as": "demo_app_button_clicks_per_second", "window": 120, "function": "rate"}]}'
+    '"as": "demo_app_button_clicks_per_second_2m", "window": 120, "function": "rate"}]}'
 )
 
 
@@ -37,7 +37,7 @@ def test_check_mode_of_a_converged_cluster_has_nothing_to_do() -> None:
     assert run.results("changed") == {}
 
 
-def test_check_mode_of_one_edited_rule_shows_that_change_only() -> None:
+def test_check_mode_of_one_more_rule_shows_that_change_only() -> None:
     run = run_playbook("site", "--check", "--diff", "--extra-vars", OTHER_RULE)
     assert run.returncode == 0, run.messages()
     changed = [item for results in run.results("changed").values() for result in results for item in result["objects"]]
@@ -113,8 +113,11 @@ def test_an_absent_component_takes_its_objects_and_nothing_else(api: kube.Api) -
 
 BAD_INPUT: list[tuple[dict[str, Any], list[str]]] = [
     ({"metrics_server_version": "9.9.9"}, ["metrics_server_version", "9.9.9", "0.9.0"]),
-    ({"hpa_target": "0"}, ["hpa_target", "0"]),
-    ({"hpa_min_replicas": 5, "hpa_max_replicas": 2}, ["hpa_min_replicas", "hpa_max_replicas", "5", "2"]),
+    ({"demo_app_target": "0"}, ["demo_app_target", "0"]),
+    (
+        {"demo_app_min_replicas": 5, "demo_app_max_replicas": 2},
+        ["demo_app_min_replicas", "demo_app_max_replicas", "5", "2"],
+    ),
     ({"demo_app_scrape_interval": 30}, ["window", "60", "demo_app_scrape_interval", "30"]),
     ({"control_plane_service_network": "10.244.0.0/20"}, ["control_plane_service_network", "10.244.0.0/20"]),
     (

@@ -1,0 +1,137 @@
+"""A constant load from outside the cluster, and what an autoscaler makes of it, timed by one clock."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import itertools
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from ansible_collections.kubescale.fleet.plugins.module_utils import kube
+
+SYNC = 15.0
+
+
+class Clicks:
+    """So many clicks per second on the demo app, whether they succeed or not; a context manager."""
+
+    def __init__(self, address: str, port: int, rate: float) -> None:
+        self.address, self.port, self.rate = address, port, rate
+        self.lost = 0
+        self._stop = threading.Event()
+        self._pool = ThreadPoolExecutor(100)
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def __enter__(self) -> Clicks:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        self._thread.join()
+        self._pool.shutdown(cancel_futures=True)
+
+    def _run(self) -> None:
+        due = time.monotonic()
+        while not self._stop.wait(max(0.0, due - time.monotonic())):
+            self._pool.submit(self._click)
+            due += 1 / self.rate
+
+    def _click(self) -> None:
+        # A new connection each time: every click may go to another pod.
+        connection = http.client.HTTPConnection(self.address, self.port, timeout=2)
+        try:
+            connection.request("POST", "/click-button")
+            connection.getresponse().read()
+        except OSError:
+            self.lost += 1
+        finally:
+            connection.close()
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What an autoscaler's status said at a time (monotonic)."""
+
+    at: float
+    values: str
+    active: bool
+    wanted: int
+
+
+@dataclass
+class Watched:
+    """Every change of one autoscaler's status, as the API's watch brings it; a context manager."""
+
+    api: kube.Api
+    namespace: str
+    name: str
+    readings: list[Reading] = field(default_factory=list)
+
+    def __enter__(self) -> Watched:
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.is_set():
+            with contextlib.suppress(kube.ApiError):
+                selector = f"metadata.name={self.name}"
+                for event in self.api.watch(
+                    "autoscaling/v2", "HorizontalPodAutoscaler", self.namespace, None, selector, timeout=60
+                ):
+                    if event.type != "DELETED":
+                        self.readings.append(self._read(event.object))
+                    if self._stop.is_set():
+                        return
+
+    @staticmethod
+    def _read(item: dict[str, Any]) -> Reading:
+        status = item.get("status", {})
+        active = any(
+            entry["type"] == "ScalingActive" and entry["status"] == "True" for entry in status.get("conditions") or []
+        )
+        return Reading(time.monotonic(), str(status.get("currentMetrics")), active, status.get("desiredReplicas", 0))
+
+    def fresh(self, since: float) -> list[float]:
+        """Times since which the autoscaler had a new value of its metric, the last one before `since` first."""
+        times: list[float] = []
+        values = ""
+        for reading in list(self.readings):
+            if reading.active and reading.values != values:
+                if reading.at < since:
+                    times = []
+                times.append(reading.at)
+            values = reading.values
+        return times
+
+    def gap(self, since: float) -> float:
+        """Longest time without a new value of the metric, from the last one before `since` until now."""
+        times = [*self.fresh(since), time.monotonic()]
+        return max(later - earlier for earlier, later in itertools.pairwise(times))
+
+    def inactive(self, since: float) -> float:
+        """Seconds since a time in which the autoscaler said that it could not scale."""
+        readings = [reading for reading in list(self.readings) if reading.at >= since]
+        ends = [*(reading.at for reading in readings[1:]), time.monotonic()]
+        return sum(end - reading.at for reading, end in zip(readings, ends, strict=True) if not reading.active)
+
+    def wait_for(self, count: int, since: float, longest: float) -> None:
+        """Wait until the metric had `count` new values since a time."""
+        deadline = time.monotonic() + longest
+        while len([at for at in self.fresh(since) if at >= since]) < count:
+            assert time.monotonic() < deadline, f"not {count} new values within {longest:g} s: {self.readings[-3:]}"
+            time.sleep(0.2)

@@ -1,0 +1,88 @@
+"""Alerts on a healthy cluster: they look at series that are there, and only the one that always does fires."""
+
+from __future__ import annotations
+
+import re
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from ansible_collections.kubescale.fleet.plugins.module_utils import kube, prometheus
+from playbook_runs import REPOSITORY
+
+FILES = sorted((REPOSITORY / "roles/prometheus/files/rules").glob("*.yaml"))
+# Series that there are only once what they tell has happened, or where there are volumes or more than one Alertmanager.
+LATER = {
+    "alertmanager_cluster_members",
+    "kube_certificatesigningrequest_condition",
+    "kube_pod_container_status_waiting_reason",
+    "kube_pod_status_unschedulable",
+    "kubelet_volume_stats_available_bytes",
+    "kubelet_volume_stats_capacity_bytes",
+}
+# Until rules that a run brought last are loaded and evaluated: the kubelet's look at the files, and their interval.
+RULES_SECONDS = 180.0
+NAME = re.compile(r"\b(?:up|[a-z]+(?:_[a-zA-Z]+)+)\b(?!\s*\()")
+LABELS = re.compile(r"\{[^}]*\}|\"[^\"]*\"|\bby \([^)]*\)|\bon \([^)]*\)")
+WORDS = {"predict_linear", "group_left", "max_over_time", "min_over_time"}
+
+
+def series(expr: str) -> set[str]:
+    """The names of all series in an expression."""
+    return set(NAME.findall(LABELS.sub("", expr))) - WORDS
+
+
+@pytest.fixture(scope="module")
+def service(cluster: dict[str, Any]) -> str:
+    """Prometheus, as it is asked."""
+    return prometheus.SERVICES[cluster.get("prometheus_flavor", "operator")]
+
+
+def asked(api: kube.Api, service: str, path: str, **arguments: str) -> Any:
+    return prometheus.prometheus_data(api.raw(prometheus.service_path(service, path, arguments)), path)
+
+
+def test_prometheus_evaluates_every_alert_of_the_role_and_of_the_apps(api: kube.Api, service: str) -> None:
+    names = {
+        rule["alert"]
+        for file in FILES
+        for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
+        for rule in group["rules"]
+    }
+    groups = asked(api, service, "/api/v1/rules", type="alert")["groups"]
+    rules = [rule for group in groups for rule in group["rules"]]
+    assert names - {rule["name"] for rule in rules} == set()
+    assert {rule["name"] for rule in rules} >= {"AutoscaledAppMetricMissing", "AutoscaledAppNotFollowing"}
+    assert [(rule["name"], rule.get("lastError")) for rule in rules if rule["health"] != "ok"] == []
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
+def test_alerts_look_at_series_that_are_there(api: kube.Api, service: str, file: Path) -> None:
+    groups = yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
+    names = {name for group in groups for rule in group["rules"] for name in series(rule["expr"])}
+    known = set(asked(api, service, "/api/v1/label/__name__/values"))
+    assert names - known - LATER == set()
+
+
+def test_only_the_watchdog_fires(api: kube.Api, service: str) -> None:
+    firing = prometheus.prometheus_query(api, 'ALERTS{alertstate="firing"}', service)
+    assert [sample["metric"] for sample in firing if sample["metric"]["alertname"] != "Watchdog"] == []
+    assert firing
+    shown = api.service("monitoring", "alertmanager-main", 9093, "/api/v2/alerts")
+    assert {alert["labels"]["alertname"] for alert in shown} == {"Watchdog"}
+
+
+def test_prometheus_knows_when_the_certificates_of_the_metrics_apis_end(api: kube.Api, service: str) -> None:
+    expr = "(kubescale_serving_certificate_not_after_seconds - time()) / 86400"
+    wanted = {"metrics-server.kube-system", "prometheus-adapter.custom-metrics"}
+    deadline = time.monotonic() + RULES_SECONDS
+    days: dict[str, float] = {}
+    # The rules are evaluated once a minute, and Prometheus' answers cannot be watched.
+    while days.keys() != wanted and time.monotonic() < deadline:
+        time.sleep(1)
+        left = prometheus.prometheus_query(api, expr, service)
+        days = {sample["metric"]["service"]: float(sample["value"][1]) for sample in left}
+    assert days.keys() == wanted
+    assert all(day > 30 for day in days.values())
