@@ -4,25 +4,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, connect
 
 import conftest
 
-from .cluster import control_plane
+from .cluster import BINARIES, control_plane, find_binary
+
+BINARIES.setdefault("promtool", ("prometheus", "promtool"))
 
 # In the order of the playbooks. Nothing answers behind an APIService here, and a namespace only goes away while all of
 # them answer: the two that bring one are removed first.
-ROLES = ["prometheus", "node_exporter", "kube_state_metrics", "alertmanager", "grafana", "demo_app", "hpa"]
+ROLES = ["prometheus", "node_exporter", "kube_state_metrics", "alertmanager", "grafana"]
+ROLES += ["demo_app", "hpa"]
 AGGREGATED = ["metrics_server", "prometheus_adapter"]
 KINDS = [
     ("v1", "Namespace"),
@@ -32,6 +37,7 @@ KINDS = [
     ("v1", "ServiceAccount"),
     ("apps/v1", "DaemonSet"),
     ("apps/v1", "Deployment"),
+    ("apps/v1", "StatefulSet"),
     ("autoscaling/v2", "HorizontalPodAutoscaler"),
     ("apiregistration.k8s.io/v1", "APIService"),
     ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
@@ -39,6 +45,8 @@ KINDS = [
     ("rbac.authorization.k8s.io/v1", "ClusterRoleBinding"),
     ("rbac.authorization.k8s.io/v1", "Role"),
     ("rbac.authorization.k8s.io/v1", "RoleBinding"),
+    ("monitoring.coreos.com/v1", "PodMonitor"),
+    ("monitoring.coreos.com/v1", "PrometheusRule"),
     ("monitoring.coreos.com/v1", "ServiceMonitor"),
 ]
 # What Kubernetes puts into every namespace.
@@ -140,19 +148,22 @@ def test_the_certificate_is_renewed_before_it_ends(run: Run) -> None:
         # A CA of its own, as the cluster's is out of reach here.
         "APIService /v1beta1.custom.metrics.k8s.io": "configured",
         "APIService /v1beta2.custom.metrics.k8s.io": "configured",
+        # It knows when the certificate ends.
+        "PrometheusRule custom-metrics/prometheus-adapter-certificate": "configured",
     }
     assert run("prometheus_adapter") == {}
 
 
 @pytest.mark.usefixtures("applied")
 def test_without_prometheus_its_monitors_go_and_nothing_else(run: Run) -> None:
-    gone = run("node_exporter", "kube_state_metrics", "demo_app", prometheus_state="absent")
+    gone = run("node_exporter", "kube_state_metrics", "demo_app", "hpa", prometheus_state="absent")
     assert gone == {
         "ServiceMonitor node-exporter/node-exporter": "pruned",
         "ServiceMonitor monitoring/kube-state-metrics": "pruned",
-        "ServiceMonitor demo/demo-app": "pruned",
+        "PodMonitor demo/demo-app": "pruned",
+        "PrometheusRule demo/demo-app": "pruned",
     }
-    run("node_exporter", "kube_state_metrics", "demo_app")
+    run("node_exporter", "kube_state_metrics", "demo_app", "hpa")
 
 
 @pytest.mark.usefixtures("applied")
@@ -180,3 +191,314 @@ def test_aggregated_apis_come_and_go_without_a_trace(run: Run, everything: Calla
         assert any(name.startswith("APIService") for name in everything() - before), role
         run(role, **{f"{role}_state": "absent"})
         assert everything() == before, role
+
+
+@pytest.mark.usefixtures("applied")
+def test_sample_apps_go_with_their_names(run: Run, everything: Callable[[], set[str]]) -> None:
+    before = everything()
+    roles = ("sample_apps", "hpa")
+    run(*roles, sample_apps=["node", "cpu_memory"])
+    assert run(*roles, sample_apps=["node", "cpu_memory"]) == {}
+    both = everything() - before
+    gone = run(*roles, sample_apps=["cpu_memory"])
+    assert gone.keys() == both - everything()
+    assert {name.split("/")[0] for name in gone} >= {"Deployment sample-node", "HorizontalPodAutoscaler sample-node"}
+    run(*roles)
+    assert everything() == before
+
+
+def app(name: str, namespace: str, *scale_on: dict[str, Any], **more: Any) -> dict[str, Any]:
+    return {"name": name, "namespace": namespace, "workload": f"deployment/{name}", "scale_on": list(scale_on), **more}
+
+
+SHOP = app(
+    "shop",
+    "shop",
+    {"metric": "http_requests_total", "target": 10},
+    {"metric": "busy", "target": "500m"},
+    {"metric": "http_request_duration_seconds_bucket", "target": "250m"},
+    {"metric": "http_request_duration_seconds_sum", "over": "http_request_duration_seconds_count", "target": "250m"},
+    {"resource": "cpu", "target": "60%"},
+    {"resource": "memory", "target": "50Mi", "container": "web"},
+    scrape={"port": "web"},
+    behavior={"scaleUp": {"tolerance": 0.05}},
+)
+QUEUE = app(
+    "worker",
+    "queue",
+    {"metric": "queue_length", "external": True, "selector": {"queue": "orders"}, "target": 30},
+    {"metric": "ingress_requests_total", "object": "ingress/worker", "target": 5, "target_type": "value"},
+    {"metric": "http_requests_total", "object": "namespace/queue", "target": 10},
+    {
+        "metric": "jobs",
+        "query": "max(<<.Series>>{<<.LabelMatchers>>}) by (<<.GroupBy>>)",
+        "as": "jobs_max",
+        "target": 1,
+    },
+    scrape={"port": 9090, "service": "worker"},
+    replicas={"min": 0, "max": 5},
+)
+
+
+@pytest.mark.usefixtures("applied")
+def test_apps_come_and_go_each_with_exactly_its_own(
+    run: Run, kubeconfig: Path, everything: Callable[[], set[str]]
+) -> None:
+    api = connect(kubeconfig)
+    mine = {"metadata": {"name": "queue", "labels": {"team": "queues"}}}
+    api.request("POST", "/api/v1/namespaces", body=mine)
+    before = everything()
+    both = {"autoscaled_apps": [SHOP, QUEUE]}
+    shops = {"PodMonitor shop/shop", "HorizontalPodAutoscaler shop/shop", "PrometheusRule shop/shop", "Namespace /shop"}
+    workers = {f"{kind} queue/worker" for kind in ("ServiceMonitor", "HorizontalPodAutoscaler", "PrometheusRule")}
+    assert run("hpa", check=True, **both).keys() == shops | workers
+    assert everything() == before
+    assert set(run("hpa", **both).values()) == {"created"}
+    assert everything() - before == shops | workers
+    assert run("hpa", **both) == {}
+    live = api.get("autoscaling/v2", "HorizontalPodAutoscaler", "shop", "shop")
+    assert live is not None
+    assert [metric["type"] for metric in live["spec"]["metrics"]] == [*["Pods"] * 4, "Resource", "ContainerResource"]
+    assert live["spec"]["behavior"]["scaleUp"]["tolerance"] == "50m"
+    live = api.get("autoscaling/v2", "HorizontalPodAutoscaler", "worker", "queue")
+    assert live is not None
+    assert live["spec"]["minReplicas"] == 0
+    namespace = api.get("v1", "Namespace", "queue")
+    assert namespace is not None
+    assert namespace["metadata"]["labels"] == {"team": "queues", "kubernetes.io/metadata.name": "queue"}
+
+    gone = run("hpa", autoscaled_apps=[QUEUE])
+    assert gone.keys() == shops
+    assert everything() == before | workers
+    gone = run("hpa")
+    assert gone.keys() == workers
+    assert everything() == before
+    assert api.get("v1", "Namespace", "queue") is not None
+    api.delete("v1", "Namespace", "queue")
+
+
+@pytest.mark.usefixtures("applied")
+def test_a_namespace_that_somebody_uses_outlives_its_app(run: Run, kubeconfig: Path) -> None:
+    api = connect(kubeconfig)
+    run("hpa", autoscaled_apps=[SHOP])
+    api.request("POST", "/api/v1/namespaces/shop/configmaps", body={"metadata": {"name": "theirs"}})
+    run("hpa")
+    assert api.get("v1", "Namespace", "shop") is not None
+    assert api.get("v1", "ConfigMap", "theirs", "shop") is not None
+    api.delete("v1", "Namespace", "shop")
+
+
+@pytest.mark.usefixtures("applied")
+def test_without_an_app_there_is_no_set_and_no_api_of_the_adapter(run: Run, kubeconfig: Path) -> None:
+    run("hpa", "prometheus_adapter", demo_app_state="absent")
+    api = connect(kubeconfig)
+    assert api.get("v1", "ConfigMap", "hpa", "kube-system") is None
+    assert api.get("apiregistration.k8s.io/v1", "APIService", "v1beta1.custom.metrics.k8s.io") is None
+    assert api.get("apps/v1", "Deployment", "prometheus-adapter", "custom-metrics") is not None
+    assert run("hpa", "prometheus_adapter", demo_app_state="absent") == {}
+    run("hpa", "prometheus_adapter")
+
+
+@pytest.mark.usefixtures("applied")
+def test_one_run_gives_the_adapter_the_rules_of_an_app(run: Run, kubeconfig: Path) -> None:
+    assert run("prometheus_adapter", autoscaled_apps=[SHOP]).keys() == {
+        "ConfigMap custom-metrics/adapter-config",
+        "Deployment custom-metrics/prometheus-adapter",
+    }
+    found = connect(kubeconfig).get("v1", "ConfigMap", "adapter-config", "custom-metrics")
+    assert found is not None
+    rules = yaml.safe_load(found["data"]["config.yaml"])["rules"]
+    assert [rule["name"]["as"] for rule in rules] == [
+        "http_requests_per_second",
+        "busy",
+        "http_request_duration_seconds_p95",
+        "http_request_duration_seconds_sum_over_http_request_duration_seconds_count",
+        "demo_app_button_clicks_per_second",
+    ]
+    run("prometheus_adapter")
+
+
+# All but the role prometheus itself, in the order of the playbooks.
+OTHERS = ROLES[1:]
+STANDALONE = {"prometheus_flavor": "standalone"}
+MONITORING = "monitoring.coreos.com/v1"
+
+
+@pytest.fixture
+def _with_operator(applied: None, run: Run) -> Iterator[None]:
+    """A cluster with the operator before and after; without aggregated APIs, as a namespace goes away meanwhile."""
+    run(*AGGREGATED, **{f"{role}_state": "absent" for role in AGGREGATED})
+    yield
+    run(*AGGREGATED, **STANDALONE, **{f"{role}_state": "absent" for role in AGGREGATED})
+    run("prometheus", *OTHERS)
+
+
+def kinds_of_the_operator(kubeconfig: Path) -> set[str]:
+    return {kind for version, kind in connect(kubeconfig).resources() if version == MONITORING}
+
+
+@pytest.mark.usefixtures("_with_operator")
+def test_flavours_of_prometheus_follow_each_other_without_a_trace(
+    run: Run, everything: Callable[[], set[str]], kubeconfig: Path
+) -> None:
+    with_operator = everything()
+    predicted = run(*OTHERS, "prometheus", check=True, **STANDALONE)
+    changed = run(*OTHERS, "prometheus", **STANDALONE)
+    # Several sets live in that namespace: each would make it, the first one does.
+    assert predicted.pop("Namespace /prom") == "created"
+    assert changed.pop("Namespace /prom") in ("created", "configured")
+    assert changed["Service prom/prometheus"] == "created"
+    assert predicted.items() <= changed.items()
+    # As long as others' objects are not really gone, their kinds would be kept.
+    assert {name.partition(" ")[0] for name in changed.keys() - predicted.keys()} == {"CustomResourceDefinition"}
+    assert run(*OTHERS, "prometheus", **STANDALONE) == {}
+    assert kinds_of_the_operator(kubeconfig) == set()
+    run("prometheus", *OTHERS)
+    assert run("prometheus", *OTHERS) == {}
+    assert everything() == with_operator
+    assert connect(kubeconfig).get("v1", "Namespace", "prom") is None
+
+
+@pytest.mark.usefixtures("_with_operator")
+def test_others_monitors_are_not_lost_by_a_switch(run: Run, kubeconfig: Path) -> None:
+    monitor = (MONITORING, "PodMonitor", "theirs", "default")
+    metadata = {"name": "theirs", "namespace": "default"}
+    spec = {"selector": {}, "podMetricsEndpoints": [{"port": "web"}]}
+    theirs = {"apiVersion": MONITORING, "kind": "PodMonitor", "metadata": metadata, "spec": spec}
+    connect(kubeconfig).apply(theirs, "somebody")
+    run(*OTHERS, "prometheus", **STANDALONE)
+    assert kinds_of_the_operator(kubeconfig) == {"PodMonitor"}
+    connect(kubeconfig).delete(*monitor)
+    assert run("prometheus", **STANDALONE) == {"CustomResourceDefinition /podmonitors.monitoring.coreos.com": "pruned"}
+
+
+@pytest.mark.usefixtures("_with_operator")
+def test_promtool_accepts_the_configuration_without_operator(run: Run, kubeconfig: Path, tmp_path: Path) -> None:
+    run(*OTHERS, *AGGREGATED, "prometheus", **STANDALONE)
+    api = connect(kubeconfig)
+    deployment = api.get("apps/v1", "Deployment", "prometheus", "prom")
+    assert deployment
+    volumes = {volume["name"]: volume for volume in deployment["spec"]["template"]["spec"]["volumes"]}
+    # As the kubelet writes them: of files with the same name, the last one counts.
+    for source in volumes["config"]["projected"]["sources"]:
+        found = api.get("v1", "ConfigMap", source["configMap"]["name"], "prom")
+        assert found, source
+        for name, text in found["data"].items():
+            (tmp_path / name).write_text(text)
+    # Only the syntax: the service account's token and CA are not here. It leaves out rules.
+    rules = ["rules.yml", *(file.name for file in tmp_path.glob("*.yaml"))]
+    assert {"metrics-server.yaml", "prometheus-adapter.yaml", "kubelet.yaml"} < set(rules)
+    for arguments in (["config", "--syntax-only", "prometheus.yml"], ["rules", "--lint=all", "--lint-fatal", *rules]):
+        command = [str(find_binary("promtool")), "check", *arguments]
+        ended = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+        assert ended.returncode == 0, ended.stdout + ended.stderr
+    jobs = yaml.safe_load((tmp_path / "scrape.yml").read_text())["scrape_configs"]
+    assert [job["job_name"] for job in jobs] == ["app/demo/demo-app"]
+
+
+@pytest.fixture
+def _deployments_become_ready(kubeconfig: Path) -> Iterator[None]:
+    """Say of every Deployment that it is available, as no controller does here."""
+    stop = threading.Event()
+
+    def mark() -> None:
+        api = connect(kubeconfig)
+        while not stop.wait(0.2):
+            for item in api.list("apps/v1", "Deployment").items:
+                count, path = item["spec"]["replicas"], api.resource("apps/v1", "Deployment")
+                counts = dict.fromkeys(["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"], count)
+                status = {**counts, "observedGeneration": item["metadata"]["generation"]}
+                metadata = item["metadata"]
+                with contextlib.suppress(ApiError):
+                    api.request(
+                        "PATCH",
+                        f"{path.path(metadata['namespace'], metadata['name'])}/status",
+                        body={"status": status},
+                        content_type="application/merge-patch+json",
+                    )
+
+    thread = threading.Thread(target=mark, daemon=True)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()
+
+
+RESOURCE_METRICS = ("apiregistration.k8s.io/v1", "APIService", "v1beta1.metrics.k8s.io")
+
+
+@pytest.mark.usefixtures("applied", "_deployments_become_ready")
+def test_metrics_k8s_io_changes_its_owner_in_place(run: Run, kubeconfig: Path) -> None:
+    def served() -> tuple[str, str]:
+        found = connect(kubeconfig).get(*RESOURCE_METRICS)
+        assert found is not None
+        return found["spec"]["service"]["name"], found["metadata"]["uid"]
+
+    run(*AGGREGATED)
+    name, uid = served()
+    assert name == "metrics-server"
+    predicted = run(*AGGREGATED, check=True, resource_metrics_owner="adapter")
+    done = run(*AGGREGATED, resource_metrics_owner="adapter")
+    assert predicted == done
+    assert served() == ("prometheus-adapter", uid)
+    moved = {"APIService /v1beta1.metrics.k8s.io", "ClusterRole /system:aggregated-metrics-reader"}
+    assert {key for key, action in done.items() if action == "configured"} == {
+        *moved,
+        "ClusterRole /prometheus-adapter",
+        "ConfigMap custom-metrics/adapter-config",
+        "Deployment custom-metrics/prometheus-adapter",
+    }
+    gone = {key for key, action in done.items() if action == "deleted"}
+    assert "Deployment kube-system/metrics-server" in gone
+    assert not any("prometheus-adapter" in key or "v1beta1" in key for key in gone)
+    assert run(*AGGREGATED, resource_metrics_owner="adapter") == {}
+    assert run("metrics_server", resource_metrics_owner="adapter") == {}
+    # Back, but the adapter alone: nobody would serve the API.
+    for check in (True, False):
+        with pytest.raises(AssertionError, match=r"v1beta1.metrics.k8s.io is to go to set metrics-server"):
+            run("prometheus_adapter", check=check)
+    assert served() == ("prometheus-adapter", uid)
+    predicted = run(*AGGREGATED, check=True)
+    assert predicted == run(*AGGREGATED)
+    assert served() == ("metrics-server", uid)
+    assert run(*AGGREGATED) == {}
+
+
+@pytest.mark.usefixtures("applied", "_deployments_become_ready")
+def test_external_metrics_are_served_by_the_adapter_when_there_are_some_and_nobody_else(
+    run: Run, kubeconfig: Path
+) -> None:
+    name = "v1beta1.external.metrics.k8s.io"
+    app = {
+        "name": "worker",
+        "namespace": "default",
+        "workload": "deployment/worker",
+        "scale_on": {"metric": "queue_length", "target": 5, "external": True},
+    }
+    run(*AGGREGATED)
+    with_rule = run("prometheus_adapter", autoscaled_apps=[app])
+    assert with_rule[f"APIService /{name}"] == with_rule["ClusterRole /external-metrics-reader"] == "created"
+    without = run("prometheus_adapter", autoscaled_apps=[app], external_metrics_owner="none")
+    assert without[f"APIService /{name}"] == without["ClusterRole /external-metrics-reader"] == "pruned"
+    # Somebody else serves them now.
+    theirs = {
+        "apiVersion": "apiregistration.k8s.io/v1",
+        "kind": "APIService",
+        "metadata": {"name": name},
+        "spec": {
+            "group": "external.metrics.k8s.io",
+            "version": "v1beta1",
+            "groupPriorityMinimum": 100,
+            "versionPriority": 100,
+            "service": {"name": "keda", "namespace": "keda", "port": 443},
+        },
+    }
+    api = connect(kubeconfig)
+    api.apply(theirs, "keda")
+    with pytest.raises(AssertionError, match=f"APIService {name} was made with keda"):
+        run("prometheus_adapter", autoscaled_apps=[app])
+    assert run("prometheus_adapter", autoscaled_apps=[app], external_metrics_owner="none") == {}
+    found = api.get("apiregistration.k8s.io/v1", "APIService", name)
+    assert found is not None
+    assert found["spec"]["service"]["name"] == "keda"
+    api.delete("apiregistration.k8s.io/v1", "APIService", name)

@@ -48,7 +48,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> artifacts.Cache:
     monkeypatch.setenv("KUBESCALE_PARTS", os.environ.get("KUBESCALE_CACHE", ""))
     monkeypatch.setenv("KUBESCALE_CACHE", str(tmp_path / "cache"))
     mirror_servers.seed(tmp_path / "cache")
-    return artifacts.Cache(tmp_path / "cache", artifacts.load_pins(), artifacts.machine_architecture())
+    return artifacts.Cache(tmp_path / "cache", artifacts.versioned_pins(None), artifacts.machine_architecture())
 
 
 def fill(site: dict[str, Any], *arguments: str, **changes: Any) -> Run:

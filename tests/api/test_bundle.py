@@ -13,7 +13,9 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 @pytest.fixture(scope="module")
 def inside() -> contents.Contents:
-    cache = artifacts.Cache(artifacts.cache_directory(), artifacts.load_pins(), artifacts.machine_architecture())
+    cache = artifacts.Cache(
+        artifacts.cache_directory(), artifacts.versioned_pins(None), artifacts.machine_architecture()
+    )
     return contents.Inspector(artifacts.Builder(cache)).contents()
 
 

@@ -54,7 +54,9 @@ def run(kubeconfig: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
 
     def run(*arguments: str, playbook: str = "site", **variables: Any) -> list[dict[str, Any]]:
         command = [str(Path(sys.executable).parent / "ansible-playbook"), f"--inventory={folder}/clusters.yml"]
-        command += [*arguments, f"--extra-vars={json.dumps(variables)}", str(folder / f"{playbook}.yml")]
+        # Nobody serves the kinds of a Prometheus operator here.
+        everywhere = {"prometheus_state": "absent", **variables}
+        command += [*arguments, f"--extra-vars={json.dumps(everywhere)}", str(folder / f"{playbook}.yml")]
         environment = {**os.environ, "ANSIBLE_STDOUT_CALLBACK": "ansible.posix.json"}
         ended = subprocess.run(
             command, cwd=conftest.REPOSITORY, env=environment, capture_output=True, text=True, check=False

@@ -11,6 +11,9 @@ import pytest
 import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
+from ansible_collections.kubescale.fleet.plugins.module_utils.apps import parse_apps
+from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import load_pins
+from ansible_collections.kubescale.fleet.plugins.module_utils.sample_apps import sample_entries
 
 try:
     from ansible.template import trust_as_template
@@ -20,7 +23,9 @@ except ImportError:  # ansible-core 2.18 trusts every text
         return value
 
 
+FLAVORS = ["operator", "standalone"]
 ROLES = Path(__file__).resolve().parents[2] / "roles"
+PINS = load_pins()["components"]
 NAMES = [
     "alertmanager",
     "demo_app",
@@ -31,11 +36,12 @@ NAMES = [
     "node_exporter",
     "prometheus",
     "prometheus_adapter",
+    "sample_apps",
 ]
 WORKLOADS = {"Deployment", "DaemonSet", "StatefulSet"}
 # These only exist once the operator's custom resource definitions do, which the first of them brings.
 NEED_OPERATOR = {"prometheus", "alertmanager"}
-CERTIFICATE = {"certificate": "the certificate", "private_key": "its key", "ca": "the CA"}
+CERTIFICATE = {"certificate": "the certificate", "private_key": "its key", "ca": "the CA", "not_after": 1800000000}
 
 
 def read(path: Path) -> dict[str, Any]:
@@ -66,10 +72,14 @@ def render(role: str, **settings: Any) -> list[dict[str, Any]]:
         "ansible_search_path": [str(folder)],
         "__metrics_server_certificate": CERTIFICATE,
         "__prometheus_adapter_certificate": CERTIFICATE,
+        "sample_apps_names": ["cpu_memory", "node", "spring"],
         **settings,
     }
-    text = trust_as_template(f"{{{{ lookup('ansible.builtin.template', '{role}.yml.j2') }}}}")
-    rendered = Templar(loader=DataLoader(), variables=variables).template(text)
+    templar = Templar(loader=DataLoader(), variables=variables)
+    if role == "hpa":
+        return yaml.safe_load(str(templar.template(trust_as_template("---\n{{ __hpa_objects | to_nice_yaml }}"))))
+    template = f"prometheus_{settings.get('prometheus_flavor', 'operator')}" if role == "prometheus" else role
+    rendered = templar.template(trust_as_template(f"{{{{ lookup('ansible.builtin.template', '{template}.yml.j2') }}}}"))
     return [document for document in yaml.safe_load_all(str(rendered)) if document]
 
 
@@ -90,8 +100,9 @@ def matches(selector: dict[str, str], labels: dict[str, str]) -> bool:
 
 
 @pytest.mark.parametrize("role", NAMES)
-def test_containers_have_no_more_rights_than_they_need(role: str) -> None:
-    for _name, spec, container in containers(render(role)):
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_containers_have_no_more_rights_than_they_need(role: str, flavor: str) -> None:
+    for _name, spec, container in containers(render(role, prometheus_flavor=flavor)):
         pod, own = spec["securityContext"], container["securityContext"]
         assert pod["runAsNonRoot"] is True
         assert pod["runAsUser"] > 0
@@ -104,16 +115,18 @@ def test_containers_have_no_more_rights_than_they_need(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", sorted(set(NAMES) - {"node_exporter"}))
-def test_pods_stay_off_the_host(role: str) -> None:
-    for _name, spec, container in containers(render(role)):
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_pods_stay_off_the_host(role: str, flavor: str) -> None:
+    for _name, spec, container in containers(render(role, prometheus_flavor=flavor)):
         assert not {"hostNetwork", "hostPID", "hostIPC"} & spec.keys()
         assert not any("hostPath" in volume for volume in spec.get("volumes", []))
         assert not any("hostPort" in port for port in container["ports"])
 
 
 @pytest.mark.parametrize("role", NAMES)
-def test_containers_are_probed_and_ask_for_little(role: str) -> None:
-    for name, _spec, container in containers(render(role)):
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_containers_are_probed_and_ask_for_little(role: str, flavor: str) -> None:
+    for name, _spec, container in containers(render(role, prometheus_flavor=flavor)):
         assert {"livenessProbe", "readinessProbe"} <= container.keys(), name
         requests = container["resources"]["requests"]
         assert int(requests["cpu"].removesuffix("m")) <= 100, name
@@ -122,16 +135,18 @@ def test_containers_are_probed_and_ask_for_little(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", NAMES)
-def test_nothing_skips_verification(role: str) -> None:
-    objects = render(role)
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_nothing_skips_verification(role: str, flavor: str) -> None:
+    objects = render(role, prometheus_flavor=flavor)
     assert "insecure" not in yaml.safe_dump(objects).lower()
     for service in of_kind(objects, "APIService"):
         assert base64.b64decode(service["spec"]["caBundle"]).decode() == CERTIFICATE["ca"]
 
 
 @pytest.mark.parametrize("role", NAMES)
-def test_tokens_are_given_on_request_only(role: str) -> None:
-    objects = render(role)
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_tokens_are_given_on_request_only(role: str, flavor: str) -> None:
+    objects = render(role, prometheus_flavor=flavor)
     wanted = {spec["serviceAccountName"] for _name, spec, _container in containers(objects)}
     for account in of_kind(objects, "ServiceAccount"):
         if account["metadata"]["namespace"] == "kube-system":
@@ -141,8 +156,9 @@ def test_tokens_are_given_on_request_only(role: str) -> None:
 
 
 @pytest.mark.parametrize("role", NAMES)
-def test_services_and_monitors_find_what_they_are_for(role: str) -> None:
-    objects = render(role)
+@pytest.mark.parametrize("flavor", FLAVORS)
+def test_services_and_monitors_find_what_they_are_for(role: str, flavor: str) -> None:
+    objects = render(role, prometheus_flavor=flavor)
     pods = [workload["spec"]["template"] for workload in of_kind(objects, *WORKLOADS)]
     pods += [item["spec"]["podMetadata"] for item in of_kind(objects, "Prometheus", "Alertmanager")]
     labels = [pod.get("metadata", pod)["labels"] for pod in pods]
@@ -164,6 +180,12 @@ def test_services_and_monitors_find_what_they_are_for(role: str) -> None:
         assert monitor["metadata"]["namespace"] == selected[0]["metadata"]["namespace"]
 
 
+@pytest.mark.parametrize("role", NAMES)
+def test_without_operator_none_of_its_kinds_is_used(role: str) -> None:
+    objects = render(role, prometheus_flavor="standalone")
+    assert not [item for item in objects if item["apiVersion"].startswith("monitoring.coreos.com/")]
+
+
 @pytest.mark.parametrize("role", sorted(set(NAMES) - NEED_OPERATOR))
 def test_without_prometheus_no_kind_of_its_operator_is_used(role: str) -> None:
     objects = render(role, prometheus_state="absent")
@@ -174,7 +196,7 @@ def test_the_adapter_serves_exactly_the_series_named() -> None:
     rules = [{"series": "hits_total", "as": "hits_per_second", "window": 40, "function": "irate"}]
     objects = render("prometheus_adapter", prometheus_adapter_rules=rules)
     (config,) = of_kind(objects, "ConfigMap")
-    (rule,) = yaml.safe_load(config["data"]["config.yaml"])["rules"]
+    _demo_app, rule = yaml.safe_load(config["data"]["config.yaml"])["rules"]
     assert rule["seriesQuery"] == 'hits_total{namespace!="",pod!=""}'
     assert rule["name"] == {"matches": "^hits_total$", "as": "hits_per_second"}
     assert rule["metricsQuery"] == "sum(irate(<<.Series>>{<<.LabelMatchers>>}[40s])) by (<<.GroupBy>>)"
@@ -188,6 +210,34 @@ def test_the_adapter_starts_again_when_its_rules_change_and_only_then() -> None:
     rules = [{"series": "hits_total", "as": "hits_per_second", "window": 40, "function": "rate"}]
     assert annotation() == annotation(prometheus_adapter_certificate_days=90)
     assert annotation() != annotation(prometheus_adapter_rules=rules)
+
+
+def test_sample_apps_are_there_when_they_are_named() -> None:
+    (deployment,) = of_kind(render("sample_apps", sample_apps_names="[node]"), "Deployment")
+    assert (deployment["metadata"]["namespace"], deployment["metadata"]["name"]) == ("sample-node", "node")
+    assert "replicas" not in deployment["spec"]
+    ours = render("sample_apps", sample_apps_registry="registry.example/apps")
+    images = {container["image"] for _name, _spec, container in containers(ours)}
+    assert images == {
+        f"registry.example/apps/sample-{name}:{PINS[f'sample_{name}'.replace('-', '_')]['version']}"
+        for name in ("cpu-memory", "node", "spring")
+    }
+
+
+def test_what_scales_sample_apps_finds_them_and_their_ports() -> None:
+    objects = render("sample_apps")
+    deployments = {item["metadata"]["name"]: item for item in of_kind(objects, "Deployment")}
+    apps = parse_apps(sample_entries(["cpu_memory", "node", "spring"], 300))
+    assert {app.workload_name for app in apps} == set(deployments)
+    for app in apps:
+        deployment = deployments[app.workload_name]
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert deployment["metadata"]["namespace"] == app.namespace
+        if app.scrape:
+            assert app.scrape.port in {port["name"] for port in container["ports"]}
+        for metric in app.metrics:
+            if metric.source == "resource":
+                assert metric.resource in container["resources"]["requests"]
 
 
 def test_an_autoscaled_deployment_leaves_its_replicas_to_the_autoscaler() -> None:
@@ -231,3 +281,103 @@ def test_the_stand_in_says_what_it_is() -> None:
     image = deployment["spec"]["template"]["spec"]["containers"][0]["image"]
     assert image.startswith("localhost/kubescale/grafana-stand-in:")
     assert "not Grafana" in deployment["metadata"]["annotations"]["kubescale.fleet/stand-in"]
+
+
+def test_prometheus_gets_every_file_of_rules_and_none_about_a_component_that_is_absent() -> None:
+    files = sorted((ROLES / "prometheus/files/rules").glob("*.yaml"))
+    found = {
+        item["metadata"]["name"]: item["spec"]["groups"] for item in of_kind(render("prometheus"), "PrometheusRule")
+    }
+    written = {file.stem.replace("_", "-"): yaml.safe_load(file.read_text())["groups"] for file in files}
+    assert found == written
+    absent = {f"{name}_state": "absent" for name in ("alertmanager", "kube_state_metrics", "node_exporter")}
+    rules = of_kind(render("prometheus", **absent), "PrometheusRule")
+    assert {item["metadata"]["name"] for item in rules} == {"apiserver", "kubelet", "prometheus"}
+
+
+@pytest.mark.parametrize("role", ["metrics_server", "prometheus_adapter"])
+def test_the_end_of_a_serving_certificate_is_recorded(role: str) -> None:
+    (item,) = of_kind(render(role), "PrometheusRule")
+    (group,) = item["spec"]["groups"]
+    (rule,) = group["rules"]
+    assert rule["expr"] == "vector(1800000000)"
+    assert of_kind(render(role, prometheus_flavor="standalone"), "PrometheusRule") == []
+
+
+def test_alertmanager_tells_the_receiver_of_all_but_the_watchdog_and_keeps_it_in_a_secret() -> None:
+    receiver = {"webhook_configs": [{"url": "https://hooks.example/secret"}]}
+
+    def content(**settings: Any) -> dict[str, Any]:
+        (secret,) = of_kind(render("alertmanager", **settings), "Secret")
+        return yaml.safe_load(base64.b64decode(secret["data"]["alertmanager.yaml"]))
+
+    assert content()["receivers"] == [{"name": "none"}]
+    assert content()["route"]["receiver"] == "none"
+    told = content(alertmanager_receiver=receiver)
+    assert told["receivers"] == [{"name": "none"}, {"name": "receiver", **receiver}]
+    assert told["route"]["receiver"] == "receiver"
+    assert told["route"]["routes"] == [{"receiver": "none", "matchers": ['severity="none"']}]
+    own = {"route": {"receiver": "mine"}, "receivers": [{"name": "mine"}]}
+    assert content(alertmanager_config=own) == own
+    others = [item for item in render("alertmanager", alertmanager_receiver=receiver) if item["kind"] != "Secret"]
+    assert "hooks.example" not in str(others)
+
+
+@pytest.mark.parametrize(
+    ("flavor", "url"),
+    [("operator", "http://prometheus-k8s.monitoring.svc:9090"), ("standalone", "http://prometheus.prom.svc:9090")],
+)
+def test_who_asks_prometheus_knows_where_it_is(flavor: str, url: str) -> None:
+    provisioning = next(
+        item["data"]["datasources.yaml"]
+        for item in of_kind(render("grafana", prometheus_flavor=flavor), "ConfigMap")
+        if "datasources.yaml" in item["data"]
+    )
+    assert [source["url"] for source in yaml.safe_load(provisioning)["datasources"]] == [url]
+    (adapter,) = of_kind(render("prometheus_adapter", prometheus_flavor=flavor), "Deployment")
+    assert f"--prometheus-url={url}" in adapter["spec"]["template"]["spec"]["containers"][0]["args"]
+    name, _unused, namespace = url.removeprefix("http://").removesuffix(".svc:9090").partition(".")
+    services = of_kind(render("prometheus", prometheus_flavor=flavor), "Service")
+    assert (namespace, name) in {(item["metadata"]["namespace"], item["metadata"]["name"]) for item in services}
+
+
+def test_samples_are_on_a_volume_when_a_storage_class_is_named() -> None:
+    named = {"prometheus_storage_class": "fast", "prometheus_storage_size": "20Gi"}
+    (prometheus,) = of_kind(render("prometheus", **named), "Prometheus")
+    objects = render("prometheus", prometheus_flavor="standalone", **named)
+    (claim,) = of_kind(objects, "PersistentVolumeClaim")
+    for spec in (prometheus["spec"]["storage"]["volumeClaimTemplate"]["spec"], claim["spec"]):
+        assert (spec["storageClassName"], spec["resources"]["requests"]["storage"]) == ("fast", "20Gi")
+    (deployment,) = of_kind(objects, "Deployment")
+    assert deployment["spec"]["strategy"] == {"type": "Recreate"}
+    volumes = deployment["spec"]["template"]["spec"]["volumes"]
+    assert {"name": "data", "persistentVolumeClaim": {"claimName": "prometheus"}} in volumes
+
+
+def test_a_changed_configuration_does_not_restart_prometheus() -> None:
+    (one,) = of_kind(render("prometheus", prometheus_flavor="standalone"), "Deployment")
+    (other,) = of_kind(
+        render(
+            "prometheus",
+            prometheus_flavor="standalone",
+            prometheus_scrape_interval=30,
+            prometheus_retention="1d",
+            node_exporter_state="absent",
+        ),
+        "Deployment",
+    )
+    assert one == other
+
+
+def test_several_of_each_without_operator_find_each_other() -> None:
+    several = {"prometheus_flavor": "standalone", "high_availability": True}
+    (alertmanager,) = of_kind(render("alertmanager", **several), "StatefulSet")
+    container = alertmanager["spec"]["template"]["spec"]["containers"][0]
+    peers = [argument.partition("=")[2] for argument in container["args"] if argument.startswith("--cluster.peer=")]
+    assert peers == [f"alertmanager-{number}.alertmanager-peers:9094" for number in range(3)]
+    assert alertmanager["spec"]["serviceName"] == "alertmanager-peers"
+    objects = render("prometheus", **several)
+    (deployment,) = of_kind(objects, "Deployment")
+    (budget,) = of_kind(objects, "PodDisruptionBudget")
+    assert deployment["spec"]["replicas"] == 2
+    assert budget["spec"]["selector"]["matchLabels"] == deployment["spec"]["selector"]["matchLabels"]

@@ -261,9 +261,9 @@ def test_wrong_images_and_paths_are_found() -> None:
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("hpa_max_replicas: 3", ""),
-        ("hpa_max_replica: 3", "hpa_max_replica"),
-        ("hpa_max_replicas: many", "hpa_max_replicas"),
+        ("demo_app_max_replicas: 3", ""),
+        ("demo_app_max_replica: 3", "demo_app_max_replica"),
+        ("demo_app_max_replicas: many", "demo_app_max_replicas"),
         ("plugin: kubescale.fleet.clusters\nclusters: {a: {}}", "control_plane"),
     ],
 )

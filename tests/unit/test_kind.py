@@ -14,7 +14,7 @@ import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.module_utils import kind as module
 from ansible_collections.kubescale.fleet.plugins.module_utils import signing
-from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import Cache, load_pins
+from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import Cache, versioned_pins
 from ansible_collections.kubescale.fleet.plugins.module_utils.kind import Engine, Kind, KindError, NodeImage
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
@@ -95,7 +95,7 @@ class FakeKind(Kind):
 @pytest.fixture
 def cache(tmp_path):
     """A cache with nothing but its records."""
-    cache = Cache(tmp_path / "cache", load_pins(), "amd64")
+    cache = Cache(tmp_path / "cache", versioned_pins(None), "amd64")
     for name, recipe in cache.pins["components"].items():
         cache.component(name).mkdir(parents=True)
         files = {binary: {"sha256": f"sha of {binary}", "size": 1} for binary in recipe.get("packages", {})}

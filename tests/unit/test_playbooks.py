@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -48,10 +49,10 @@ MACHINES = {
 }
 MISTAKES: dict[str, tuple[Any, str]] = {
     "metrics_server_version": ("0.0.1", "is not a pinned version; allowed: "),
-    "hpa_target": ("-1", "must be a quantity above 0"),
-    "hpa_min_replicas": (11, "must not be above hpa_max_replicas = 10 (default)"),
-    "hpa_max_replcas": (1, "role hpa has no such variable; did you mean hpa_max_replicas?"),
-    "demo_app_scrape_interval": (16, "must be 64 or more seconds, 4 times demo_app_scrape_interval = 16"),
+    "demo_app_target": ("-1", "must be a quantity above 0"),
+    "demo_app_min_replicas": (11, "must not be above demo_app_max_replicas = 10"),
+    "demo_app_max_replcas": (1, "role demo_app has no such variable; did you mean demo_app_max_replicas?"),
+    "demo_app_scrape_interval": (16, "must be 15 or less seconds"),
     "grafana_state": ("off-ish", "value of grafana_state must be one of: present, absent"),
     "control_plane_pod_network": (
         "10.96.128.0/17",
@@ -76,6 +77,47 @@ def test_all_mistakes_are_named_at_once_with_their_place(tmp_path: Path) -> None
     assert "broken.kubeconfig is not a kubeconfig" in run.stdout
     assert f"{len(MISTAKES) + 1} things are wrong, nothing was changed" in run.stdout
     assert "Reach all machines" not in run.stdout
+
+
+APPS = """
+own_label: workers
+autoscaled_apps:
+  - name: shop
+    namespace: shop
+    workload: deployment/shop
+    scrape: {port: web}
+    scale_on:
+      metric: http_requests_total
+      target: 1m
+    replicas:
+      max: "{{ 2 + 2 }}"
+  - name: bank
+    namespace: bank
+    workload: deployment/bank
+    scale_on: {metric: busy, over: "{{ own_label }}", target: 500m}
+    replicas:
+      min: 5
+      max: 4
+"""
+
+
+def test_apps_are_checked_with_file_and_line(tmp_path: Path) -> None:
+    inventory = write_inventory(tmp_path, {"one": MACHINES})
+    file = inventory / "group_vars/all.yml"
+    file.write_text(APPS)
+    run = run_playbook(tmp_path, inventory, "playbooks/inputs.yml")
+    assert run.returncode == 2
+    assert "1 thing is wrong, nothing was changed" in run.stdout
+    assert re.search(
+        r"- autoscaled_apps\[1\]\.replicas\.min = 5 \(\S*all\.yml:18\): must not be above "
+        r"autoscaled_apps\[1\]\.replicas\.max = 4 \[one\]",
+        run.stdout,
+    )
+    file.write_text(APPS.replace("min: 5", "min: 1"))
+    run = run_playbook(tmp_path, inventory, "playbooks/inputs.yml")
+    assert run.returncode == 0, run.stdout
+    said = " ".join((run.stdout + run.stderr).split())
+    assert "all.yml:10): a single event in its window of 60 s reads up to 18m, which alone asks for 4 replicas" in said
 
 
 def test_inventory_that_is_wrong_stops_the_run(tmp_path: Path) -> None:
