@@ -9,6 +9,8 @@ UV_VERSION := 0.13.8
 # What the demo, the builds and the tests take from Debian.
 PACKAGES := aardvark-dns ca-certificates chromium chromium-driver gcc iptables libc6-dev libfaketime libseccomp-dev mmdebstrap netavark \
             pkg-config podman python3-venv runc skopeo
+# What the Java sample app is built with, for those who name it in sample_apps.
+JAVA_PACKAGES := default-jdk-headless maven
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
 
@@ -88,13 +90,13 @@ artifacts: setup  ## fill the cache with every binary and image
 
 # What CI runs, the shortest first; CONTRIBUTING.md says what each one takes.
 SCENARIOS := debian13 default kind interrupted
-ALL_SCENARIOS := $(SCENARIOS) lab existing airgapped mirror faults
+ALL_SCENARIOS := $(SCENARIOS) apps lab existing airgapped mirror samples faults standalone doctor ha
 
 molecule: setup  ## clusters in containers: the scenarios that CI runs, or SCENARIOS="lab existing"
 	@for scenario in $(SCENARIOS); do molecule test --scenario-name $$scenario || exit; done
 
-molecule-all: setup  ## every scenario, about 40 minutes
-	@$(MAKE) --no-print-directory molecule SCENARIOS="$(ALL_SCENARIOS)"
+molecule-all: setup  ## every scenario, more than an hour
+	@$(MAKE) --no-print-directory molecule SCENARIOS="$(ALL_SCENARIOS)" PACKAGES="$(PACKAGES) $(JAVA_PACKAGES)"
 
 test: lint unit site sanity browser api cores package molecule  ## what CI runs
 
@@ -116,10 +118,11 @@ $(SITE)/.installed: docs/site/requirements.txt $(VENV)/.installed
 
 # The sources are laid out as in the repository, so that one link serves both.
 site: setup $(SITE)/.installed  ## the documentation as a website, in .state/site
-	@rm -rf .state/site .state/site-sources && mkdir -p .state/site-sources/collections
+	@rm -rf .state/site .state/site-sources .state/site-collections && mkdir -p .state/site-sources/collections
+	@python3 docs/site/collection.py .state/site-collections/ansible_collections/kubescale/fleet
 	@cp --parents --target-directory=.state/site-sources $(wildcard CHANGELOG.md CONTRIBUTING.md docs/*.* docs/getting-started/*)
 	@cat README.md docs/site/navigation.md > .state/site-sources/index.md
-	@$(SITE)/bin/antsibull-docs --config-file docs/site/antsibull-docs.cfg collection --use-current --squash-hierarchy \
+	@ANSIBLE_COLLECTIONS_PATH=.state/site-collections $(SITE)/bin/antsibull-docs --config-file docs/site/antsibull-docs.cfg collection --use-current --squash-hierarchy \
 	  --fail-on-error --dest-dir .state/site-sources/collections kubescale.fleet
 	@cp docs/site/reference/* .state/site-sources/collections
 	@$(SITE)/bin/sphinx-build --quiet --fail-on-warning --conf-dir docs/site \

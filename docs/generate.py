@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Writes all files that are made from others: README files, docs/tags-and-faults.md, dashboards as Grafana reads them.
+"""Writes all files that are made from others: README files, pages of docs/, dashboards as Grafana reads them.
 
 With --check nothing is written, and the exit status is 1 if a file is not what its source makes.
 """
@@ -13,7 +13,15 @@ import sys
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-GENERATORS = (["docs/role_readmes.py"], ["docs/tags_and_faults.py"], ["-m", "files.dashboards.generate"])
+GENERATORS = (
+    ["docs/role_readmes.py"],
+    ["docs/tags_and_faults.py"],
+    ["docs/doctor_table.py"],
+    ["docs/alerts.py"],
+    ["-m", "files.dashboards.generate"],
+    # From what the one before writes.
+    ["docs/dashboards.py"],
+)
 
 
 def main(arguments: list[str]) -> int:

@@ -1,0 +1,66 @@
+#!/usr/bin/env python3
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Writes the tables of docs/doctor.md from the doctor's causes and from the faults that scenario `doctor` injects.
+
+docs/doctor_table.py           write the page if its tables are out of date
+docs/doctor_table.py --check   write nothing; fail if they are
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+PAGE = REPOSITORY / "docs" / "doctor.md"
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "docs"), str(REPOSITORY / "molecule" / "doctor" / "tests")]
+
+import faults  # noqa: E402
+from tags_and_faults import table  # noqa: E402
+
+from plugins.module_utils.doctor_causes import CAUSES, GENERAL, LINKS  # noqa: E402
+
+BEGIN = "<!-- Made from plugins/module_utils/doctor_causes.py and molecule/doctor/tests/faults.py by `make docs`. -->\n"
+
+
+def causes() -> str:
+    """A table of all causes, in the order of the links."""
+    rows = []
+    for link in (*LINKS, *GENERAL):
+        for name, cause in CAUSES.items():
+            if link in cause.links:
+                proven = [fault.name for fault in faults.FAULTS if (fault.link, fault.cause) == (link, name)]
+                # What a finding fills in is written as the reader's own names are.
+                advice = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), cause.advice)
+                rows.append([f"`{link}`", f"`{name}`", cause.meaning, advice, ", ".join(proven)])
+    return table(["link", "cause", "what it means", "what to do", "fault in scenario `doctor`"], rows)
+
+
+def links() -> str:
+    """A table of the links."""
+    return table(["link", "what has to be so"], [[f"`{name}`", title] for name, title in {**LINKS, **GENERAL}.items()])
+
+
+def page(text: str) -> str:
+    """The page with both tables as they have to be."""
+    parts = re.split(rf"({re.escape(BEGIN)}\n(?:\|.*\n)+)", text)
+    made = [f"{BEGIN}\n{links()}", f"{BEGIN}\n{causes()}"]
+    return "".join(made.pop(0) if part.startswith(BEGIN) else part for part in parts)
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, or only compare it; return the exit status."""
+    current = PAGE.read_text(encoding="utf-8")
+    if current == page(current):
+        return 0
+    print(f"{'out of date' if '--check' in arguments else 'written'}: {PAGE.relative_to(REPOSITORY)}")
+    if "--check" in arguments:
+        return 1
+    PAGE.write_text(page(current), encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
