@@ -195,6 +195,7 @@ def test_aggregated_apis_come_and_go_without_a_trace(run: Run, everything: Calla
 
 @pytest.mark.usefixtures("applied")
 def test_sample_apps_go_with_their_names(run: Run, everything: Callable[[], set[str]]) -> None:
+    run(*AGGREGATED, **{f"{role}_state": "absent" for role in AGGREGATED})
     before = everything()
     roles = ("sample_apps", "hpa")
     run(*roles, sample_apps=["node", "cpu_memory"])
