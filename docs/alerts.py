@@ -12,12 +12,11 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import yaml
+from pages import REPOSITORY, keep
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = REPOSITORY / "docs" / "alerts.md"
 RULES = sorted((REPOSITORY / "roles/prometheus/files/rules").glob("*.yaml"))
 sys.path.insert(0, str(REPOSITORY / "collections"))
@@ -103,17 +102,5 @@ def page() -> str:
     return text + "".join(map(section, alerts(app_rules(*parse_apps([APP])))))
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or only compare it; return the exit status."""
-    current = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if current == page():
-        return 0
-    print(f"{'out of date' if '--check' in arguments else 'written'}: {PAGE.relative_to(REPOSITORY)}")
-    if "--check" in arguments:
-        return 1
-    PAGE.write_text(page(), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(keep({PAGE: page()}, sys.argv[1:]))

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import json
 import sys
-from pathlib import Path
 from typing import Any
 
-REPOSITORY = Path(__file__).resolve().parent.parent
+from pages import REPOSITORY, keep
+
 PAGE = REPOSITORY / "docs" / "dashboards.md"
 FOLDER = REPOSITORY / "roles" / "grafana" / "files" / "dashboards"
 
@@ -73,17 +73,5 @@ def page() -> str:
     return HEADER + "".join(section(json.loads(file.read_text(encoding="utf-8"))) for file in files)
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or only compare it; return the exit status."""
-    current = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if current == page():
-        return 0
-    print(f"{'out of date' if '--check' in arguments else 'written'}: {PAGE.relative_to(REPOSITORY)}")
-    if "--check" in arguments:
-        return 1
-    PAGE.write_text(page(), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(keep({PAGE: page()}, sys.argv[1:]))

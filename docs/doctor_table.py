@@ -15,10 +15,10 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 PAGE = REPOSITORY / "docs" / "doctor.md"
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "docs"), str(REPOSITORY / "molecule" / "doctor" / "tests")]
+sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "molecule" / "doctor" / "tests")]
 
 import faults  # noqa: E402
-from tags_and_faults import table  # noqa: E402
+from pages import keep, table  # noqa: E402
 
 from plugins.module_utils.doctor_causes import CAUSES, GENERAL, LINKS  # noqa: E402
 
@@ -50,17 +50,5 @@ def page(text: str) -> str:
     return "".join(made.pop(0) if part.startswith(BEGIN) else part for part in parts)
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or only compare it; return the exit status."""
-    current = PAGE.read_text(encoding="utf-8")
-    if current == page(current):
-        return 0
-    print(f"{'out of date' if '--check' in arguments else 'written'}: {PAGE.relative_to(REPOSITORY)}")
-    if "--check" in arguments:
-        return 1
-    PAGE.write_text(page(current), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(keep({PAGE: page(PAGE.read_text(encoding="utf-8"))}, sys.argv[1:]))

@@ -10,7 +10,6 @@ docs/tags_and_faults.py --check   write nothing; fail if it is
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
@@ -18,6 +17,7 @@ PAGE = REPOSITORY / "docs" / "tags-and-faults.md"
 sys.path.insert(0, str(REPOSITORY / "molecule" / "faults" / "tests"))
 
 import outcomes  # noqa: E402
+from pages import keep, table  # noqa: E402
 
 HEADER = """\
 <!-- Made from molecule/faults/tests/outcomes.py by `make docs`; edit that file instead. -->
@@ -41,12 +41,6 @@ because its objects are not ready waits for them first, 300 seconds or `-e site_
 once those that repair have run comes after the word afterwards.
 
 """
-
-
-def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a table in Markdown."""
-    lines = [head, ["---"] * len(head), *rows]
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
 def words(state: outcomes.State, tag: str) -> str:
@@ -73,17 +67,5 @@ def page() -> str:
     )
 
 
-def main(arguments: list[str]) -> int:
-    """Write the page, or only compare it; return the exit status."""
-    current = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if current == page():
-        return 0
-    print(f"{'out of date' if '--check' in arguments else 'written'}: {PAGE.relative_to(REPOSITORY)}")
-    if "--check" in arguments:
-        return 1
-    PAGE.write_text(page(), encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(keep({PAGE: page()}, sys.argv[1:]))

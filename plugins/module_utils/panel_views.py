@@ -169,7 +169,7 @@ def graph(panel: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def strips(panel: Mapping[str, Any]) -> dict[str, Any]:
-    """Conditions over time, one strip each: true, false, unknown."""
+    """Conditions over time, one strip each: true, false, unknown; nothing for the time before the first is known."""
     rows = []
     for entry in panel["series"]:
         shapes, count = [], len(entry["values"])
@@ -179,7 +179,8 @@ def strips(panel: Mapping[str, Any]) -> dict[str, Any]:
             if index == count or states[index] != states[first]:
                 # A value stands for the time until the next.
                 left, right = round(first / count * WIDTH), round(index / count * WIDTH)
-                shapes.append(f'<rect class="{states[first]}" x="{left}" width="{right - left}" height="{STRIP}"/>')
+                if first or states[first] != "u":
+                    shapes.append(f'<rect class="{states[first]}" x="{left}" width="{right - left}" height="{STRIP}"/>')
                 first = index
         now = {"t": "true", "f": "false", "u": "unknown"}[states[-1]]
         rows.append({"name": entry["name"], "now": now, "drawing": svg(STRIP, shapes)})

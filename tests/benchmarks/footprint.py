@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -49,11 +50,13 @@ COMPONENTS = {
     "prometheus-adapter": ("custom-metrics", "prometheus-adapter-.+"),
 }
 #: What the manifests of kube-prometheus ask for, main branch of 2026-08-10 (operator 0.93.1, Prometheus 3.13.2): pods
-#: (0: one per node), millicores and MiB of a pod with all its containers. Its resource metrics come from the adapter.
+#: (0: one per node), millicores and MiB of a pod with all its containers. Prometheus and Alertmanager have a
+#: config-reloader beside them, for which their operator asks its defaults, 10m and 50Mi. Resource metrics come from the
+#: adapter. Grafana (100m, 100Mi) is left out, as ours.
 PUBLISHED = {
-    "Prometheus": (2, 0, 400),
+    "Prometheus": (2, 10, 450),
     "Prometheus operator": (1, 110, 120),
-    "Alertmanager": (3, 4, 100),
+    "Alertmanager": (3, 14, 150),
     "kube-state-metrics": (1, 40, 230),
     "node_exporter": (0, 112, 200),
     "prometheus-adapter": (2, 102, 180),
@@ -189,7 +192,9 @@ def jobs(api: Api) -> dict[str, Job]:
     found: dict[str, Job] = {}
     for target in active:
         job = found.setdefault(target["labels"]["job"], Job())
-        seconds = float(target["scrapeInterval"].removesuffix("s"))
+        # As Prometheus says it: 15s, 1m, 1m30s.
+        parts = re.findall(r"(\d+)([hms])", target["scrapeInterval"])
+        seconds = sum(int(count) * {"h": 3600, "m": 60, "s": 1}[unit] for count, unit in parts)
         series = kept[frozenset(target["labels"].items())]
         plain, travelling = measured[target["scrapeUrl"]]
         job.targets += 1
@@ -210,13 +215,16 @@ def table(head: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
 def components_table(found: dict[str, Component], nodes: int) -> str:
     """Used and asked for, beside what kube-prometheus asks for."""
     rows: list[list[str]] = []
-    mine, theirs = [0.0] * 4, [0.0] * 2
+    mine, theirs, alike = [0.0] * 4, [0.0] * 2, [0.0] * 2
     for name in dict.fromkeys([*found, *PUBLISHED]):
         cells = [name, *[""] * 8]
         if part := found.get(name):
             values = [part.cpu * 1000, part.memory / MEBIBYTE, part.cpu_request * 1000, part.memory_request / MEBIBYTE]
             cells[1:6] = [str(part.pods), *(f"{value:.{1 if value < 10 else 0}f}" for value in values)]
             mine = [old + new for old, new in zip(mine, values, strict=True)]
+            # As if there were as many pods of it as kube-prometheus has.
+            times = (PUBLISHED[name][0] or nodes) / part.pods if name in PUBLISHED else 1
+            alike = [old + times * new for old, new in zip(alike, values[2:], strict=True)]
         if name in PUBLISHED:
             count, cpu, memory = PUBLISHED[name]
             count = count or nodes
@@ -226,7 +234,8 @@ def components_table(found: dict[str, Component], nodes: int) -> str:
     rows.append(["together", "", *(f"{value:.0f}" for value in mine), "", *(f"{value:.0f}" for value in theirs)])
     head = ["component", "pods", "uses mCPU", "uses MiB", "asks mCPU", "asks MiB"]
     ratios = (
-        f"What we ask for is {mine[2] / theirs[0]:.2f} of their CPU and {mine[3] / theirs[1]:.2f} of their memory.\n"
+        f"What we ask for is {mine[2] / theirs[0]:.2f} of their CPU and {mine[3] / theirs[1]:.2f} of their memory; "
+        f"with their numbers of pods it would be {alike[0] / theirs[0]:.2f} and {alike[1] / theirs[1]:.2f}.\n"
     )
     return table([*head, "their pods", "they ask mCPU", "they ask MiB"], rows) + "\n" + ratios
 
@@ -275,8 +284,9 @@ the mean of {minutes} minutes without load. Grafana is left out: where its image
 
 CPU in thousandths of a core, memory as working set. Beside it, what the
 [manifests of kube-prometheus](https://github.com/prometheus-operator/kube-prometheus/tree/main/manifests) ask for (main
-branch of 2026-08-10) on as many nodes: a request, not a measurement, and for two or three pods where we have one unless
-`high_availability` is set.
+branch of 2026-08-10) on as many nodes, with what their operator adds for config-reloaders: a request, not a
+measurement, and for two or three pods where we have one unless `high_availability` is set. Their Prometheus itself asks
+for memory only.
 
 {components_table(found, nodes)}
 ## Scrapes

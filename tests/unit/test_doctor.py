@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import copy
 import datetime
-import importlib.util
 import json
 import re
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
+import doctor_table
 import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.module_utils import doctor, doctor_chain, doctor_cluster
@@ -1097,11 +1097,6 @@ def test_paths_are_as_the_api_server_wants_them() -> None:
 
 
 def test_the_page_has_every_link_and_cause_and_the_faults_that_prove_them() -> None:
-    spec = importlib.util.spec_from_file_location("doctor_table", REPOSITORY / "docs/doctor_table.py")
-    assert spec
-    assert spec.loader
-    doctor_table = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(doctor_table)
     text = doctor_table.PAGE.read_text(encoding="utf-8")
     assert text == doctor_table.page(text), "run: make docs"
     assert [name for name in CAUSES if f"`{name}`" not in text] == []

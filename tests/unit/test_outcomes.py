@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
+import tags_and_faults
+from tags_and_faults import outcomes
+
 REPOSITORY = Path(__file__).resolve().parents[2]
-_spec = importlib.util.spec_from_file_location("tags_and_faults", REPOSITORY / "docs/tags_and_faults.py")
-assert _spec
-assert _spec.loader
-tags_and_faults = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(tags_and_faults)
-outcomes = tags_and_faults.outcomes
 
 
 def test_the_page_says_what_the_tests_prove() -> None:

@@ -214,6 +214,11 @@ def test_conditions_are_strips_with_the_last_state_in_words():
     assert strip["now"] == "true"
 
 
+def test_before_a_condition_was_known_nothing_is_drawn():
+    (strip,) = panel_views.strips({"series": [{"name": "Ready", "values": [None, None, 1, 0]}]})["strips"]
+    assert re.findall(r'class="(.)" x="(\d+)"', strip["drawing"]) == [("t", "300"), ("f", "450")]
+
+
 @pytest.mark.parametrize(("last", "state"), [(0, "ok"), (1, "no")])
 def test_number_is_bad_from_its_threshold_on(last, state):
     panel = {"unit": "short", "bad_from": 1, "series": [{"name": "", "values": [0, last]}]}

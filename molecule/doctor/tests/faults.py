@@ -11,8 +11,7 @@ import functools
 import json
 import subprocess
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import yaml
@@ -76,7 +75,7 @@ class Fault:
     """What is done, and where and as what the doctor has to find it.
 
     Healing takes the steps in the same order. ``app`` empty: a finding about the cluster. ``refuses`` is a path that
-    fails truly before the doctor is asked, ``environment`` is that of the doctor's own run.
+    fails truly before the doctor is asked, ``ahead`` are the seconds by which the doctor's own clock is fast.
     """
 
     name: str
@@ -86,7 +85,7 @@ class Fault:
     steps: tuple[Step, ...]
     words: str = ""
     refuses: str = ""
-    environment: Mapping[str, str] = field(default_factory=dict)
+    ahead: int = 0
 
 
 # -- apps -------------------------------------------------------------------------------------------------------------
@@ -406,7 +405,13 @@ OF_APPS = [
         "quota-reached",
         "limits",
         "quota_reached",
-        (quota("quota-reached", 1), DeletePods("quota-reached", "inject"), looked_at_again("quota-reached")),
+        # One pod stays: while all are gone, two at once can slip past a quota that is just being counted. The
+        # autoscaler asks for the second one again.
+        (
+            quota("quota-reached", 1),
+            Edit(workload("quota-reached"), {"/spec/replicas": 1}),
+            looked_at_again("quota-reached"),
+        ),
         "quota",
     ),
     # Concerns nothing but what is scaled on CPU or memory.
@@ -582,11 +587,7 @@ OF_THE_CLUSTER = [
         "controller_clock_off",
         (),
         "ahead of the API server",
-        environment={
-            "LD_PRELOAD": str(next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"), "")),
-            "FAKETIME": "+600",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        },
+        ahead=600,
     ),
 ]
 FAULTS = [*OF_APPS, *OF_THE_CLUSTER]

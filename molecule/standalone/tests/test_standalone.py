@@ -144,15 +144,20 @@ def watched() -> Iterator[Watch]:
 
     def look() -> None:
         last = time.monotonic()
+
+        def gap() -> float:
+            return max(seen.without_metric, round(time.monotonic() - last, 1))
+
         while not ended.wait(0.5):
             found = client.get("apps/v1", "Deployment", "demo-app", "demo")
             assert found
             seen.replicas.add(found["status"].get("readyReplicas", 0))
             seen.wanted.add(found["spec"]["replicas"])
             with contextlib.suppress(kube.ApiError):
+                # An answer that was long in coming ends a gap as one after many refusals does.
                 if client.raw(METRICS)["items"]:
-                    last = time.monotonic()
-            seen.without_metric = max(seen.without_metric, round(time.monotonic() - last, 1))
+                    seen.without_metric, last = gap(), time.monotonic()
+        seen.without_metric = gap()
 
     with ThreadPoolExecutor(1) as pool:
         looking = pool.submit(look)
@@ -184,12 +189,11 @@ def test_there_is_no_trace_of_the_operator() -> None:
 
 
 def test_every_query_of_every_dashboard_returns_series() -> None:
-    files = sorted((REPOSITORY / "roles" / "grafana" / "files" / "dashboards").glob("*.json"))
-    queries = [
-        query for file in files for query in dashboards.panel_queries(json.loads(file.read_text(encoding="utf-8")))
-    ]
+    queries = [query for page in dashboards.load_dashboards() for query in dashboards.panel_queries(page)]
     assert queries
-    assert [query for query in queries if not prometheus_query(api(), query[2], SERVICES["standalone"])] == []
+    # Those of panels that say why they are empty on a healthy cluster may be: no alert is pending, no pod has a limit.
+    needed = [query for query in queries if not query.nothing]
+    assert [query for query in needed if not prometheus_query(api(), query.expr, SERVICES["standalone"])] == []
 
 
 def test_a_changed_configuration_is_loaded_without_a_restart() -> None:
@@ -246,7 +250,7 @@ def switch(flavor: str) -> None:
         until(lambda: verify.holds(autoscaler(), "ScalingActive"))
     assert run.results("changed")
     FIGURES[flavor] = {"seconds": seconds, "without_metric": seen.without_metric}
-    (STATE / "switch.json").write_text(json.dumps(FIGURES), encoding="utf-8")
+    print(FIGURES)
     assert (seen.replicas, seen.wanted) == ({5}, {5}), FIGURES
 
 

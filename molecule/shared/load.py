@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import itertools
+import random
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,10 @@ SYNC = 15.0
 
 
 class Clicks:
-    """So many clicks per second on the demo app, whether they succeed or not; a context manager."""
+    """So many clicks per second on the demo app, whether they succeed or not; a context manager.
+
+    They come at random, as those of people do: a rate that stays the same shows in no status that it was read again.
+    """
 
     def __init__(self, address: str, port: int, rate: float) -> None:
         self.address, self.port, self.rate = address, port, rate
@@ -42,7 +46,7 @@ class Clicks:
         due = time.monotonic()
         while not self._stop.wait(max(0.0, due - time.monotonic())):
             self._pool.submit(self._click)
-            due += 1 / self.rate
+            due += random.expovariate(self.rate)
 
     def _click(self) -> None:
         # A new connection each time: every click may go to another pod.
