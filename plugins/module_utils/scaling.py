@@ -406,8 +406,9 @@ def ticks(observer: Observer, pool: ThreadPoolExecutor, run: Run, interval: floa
     due = time.monotonic()
     while True:
         yield observer.sample(pool, run)
-        due = max(due + interval, time.monotonic())
-        time.sleep(due - time.monotonic())
+        now = time.monotonic()
+        due = max(due + interval, now)
+        time.sleep(due - now)
 
 
 @dataclass(frozen=True)

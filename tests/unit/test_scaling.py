@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -280,3 +281,14 @@ def test_metric_api_that_refuses_is_no_accident():
     world.raw = refuse
     _, failure, _ = observed(world)
     assert "unable to handle the request" in failure
+
+
+def test_a_sample_that_took_too_long_is_followed_by_the_next_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every look at the clock is later than the one before, as on a busy machine."""
+    clock, slept = itertools.count(0.0, 0.7), []
+    monkeypatch.setattr(scaling.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(scaling.time, "sleep", slept.append)
+    observer = SimpleNamespace(sample=lambda _pool, _run: None)
+    list(itertools.islice(scaling.ticks(observer, None, None, 0.5), 4))
+    assert len(slept) == 3
+    assert min(slept) >= 0
