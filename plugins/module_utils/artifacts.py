@@ -71,7 +71,8 @@ def cache_directory(environment: Mapping[str, str] | None = None) -> Path:
 @functools.cache
 def load_pins(path: Path = COLLECTION / "files" / "artifacts.yml") -> dict[str, Any]:
     """Return the pinned versions and build recipes of ``files/artifacts.yml``."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    # With libyaml a tenth of the time, in every task that asks for a version.
+    return yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
 
 
 def versioned_pins(versions: Mapping[str, Any] | None, sample_apps: Collection[str] = ()) -> dict[str, Any]:

@@ -21,7 +21,8 @@ STABILIZATION = "sample_apps_scale_down_stabilization"
 def catalogue() -> dict[str, dict[str, Any]]:
     """Return what there is by name, as the role's variables say."""
     text = (COLLECTION / "roles" / "sample_apps" / "vars" / "main.yml").read_text(encoding="utf-8")
-    return yaml.safe_load(text)["__sample_apps_catalogue"]
+    # With libyaml a tenth of the time, in every task that asks for a version.
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["__sample_apps_catalogue"]  # noqa: S506 - both are safe
 
 
 def sample_app_names(value: object) -> list[str]:
