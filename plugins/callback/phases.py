@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Tells a person which phase runs on which cluster, that it is still alive, and how long each phase took."""
+"""Tells a person which phase runs on which cluster and how each cluster ended, and writes that down as a record."""
 
 from __future__ import annotations
 
@@ -14,7 +14,8 @@ description:
   - A phase is a role of a play. Tasks that a play runs outside its roles form a phase too, named after the play, or
     after the task where the play has roles as well.
   - Says when a phase starts and on which clusters, says what is still running when nothing was shown for a while, and
-    ends with the seconds of every phase. Works beside any stdout callback.
+    ends with one table of clusters and phases, with states and seconds. Works beside any stdout callback.
+  - Keeps a record of the run among the last 50 of the fleet, and draws them into C(fleet.html).
   - The cluster of a host is its variable C(cluster_name) from the inventory, the host itself where there is none.
 requirements:
   - "C(callbacks_enabled = kubescale.fleet.phases) in ansible.cfg"
@@ -32,16 +33,29 @@ options:
         key: heartbeat
   file:
     description:
-      - File that gets the phases as JSON at the end of the playbook, for reports and benchmarks, in a directory that
-        exists.
-      - "Keys: C(playbook), C(started), C(ended) and a list C(phases) with C(phase), C(play), C(cluster), C(started),
-        C(ended), C(tasks), C(changed), C(failed). Times are seconds since 1970."
+      - File that gets the record of the run as JSON, for reports and benchmarks, in a directory that exists. It is
+        written when a play starts and at the end of the playbook.
+      - "Keys: C(id), C(playbook), C(started), C(ended) (null until the end), C(check) (whether nothing was changed),
+        C(clusters) (by name: C(ring), C(environment), C(state) C(ok), C(failed) or C(unreachable)), and the lists
+        C(phases) with C(phase), C(play), C(cluster), C(started), C(ended), C(tasks), C(changed), C(failed); C(changes)
+        with C(cluster), C(host), C(role), C(task) and, for sets of objects, C(set) and C(objects); C(failures) with
+        C(cluster), C(host), C(task), C(message). Times are seconds since 1970."
     type: path
     env:
       - name: KUBESCALE_PHASES_FILE
     ini:
       - section: callback_phases
         key: file
+  fleet_dir:
+    description:
+      - Directory in which C(fleet.html) is written, and the records of the last runs below C(fleet.d).
+      - The one that holds the folders of the clusters if left out; nothing is written if it is empty.
+    type: str
+    env:
+      - name: KUBESCALE_FLEET_DIR
+    ini:
+      - section: callback_phases
+        key: fleet_dir
 """
 
 EXAMPLES = r"""
@@ -53,15 +67,17 @@ EXAMPLES = r"""
 # heartbeat = 30
 """
 
-import json
+import os
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.plugins.callback import CallbackBase
+from ansible_collections.kubescale.fleet.plugins.module_utils import fleet_report, run_record
+from ansible_collections.kubescale.fleet.plugins.module_utils.run_record import Phase, RunRecord
+from ansible_collections.kubescale.fleet.plugins.module_utils.runs import run_id
 
 if TYPE_CHECKING:
     from ansible.executor.stats import AggregateStats
@@ -72,30 +88,8 @@ if TYPE_CHECKING:
     from ansible.playbook.task import Task
 
 NAMED_CLUSTERS = 4
-SHORTEST_SHOWN = 0.1
-
-
 # Seconds; somebody who looks at a screen that long without a new line wonders whether it hangs.
 LONGEST_SILENCE = 60
-
-
-@dataclass
-class Phase:
-    """One phase on one cluster; times in seconds since 1970, counts are of task results per host."""
-
-    phase: str
-    play: str
-    cluster: str
-    started: float
-    ended: float
-    tasks: int = 0
-    changed: int = 0
-    failed: int = 0
-
-    @property
-    def seconds(self) -> float:
-        """How long the phase took on this cluster."""
-        return self.ended - self.started
 
 
 def clock(seconds: float) -> str:
@@ -112,39 +106,6 @@ def name_some(names: Iterable[str]) -> str:
     return f"{', '.join(known[: NAMED_CLUSTERS - 1])} and {len(known) - NAMED_CLUSTERS + 1} more"
 
 
-def summary(phases: Sequence[Phase], total: float) -> list[str]:
-    """Lay out the seconds per phase: a column per cluster, or median and slowest when there are many clusters.
-
-    Phases that took less than SHORTEST_SHOWN seconds everywhere become one line, so that a converged run is short.
-    """
-    clusters = list(dict.fromkeys(phase.cluster for phase in phases))
-    rows: dict[str, dict[str, float]] = {}
-    for phase in phases:
-        row = rows.setdefault(phase.phase, {})
-        row[phase.cluster] = row.get(phase.cluster, 0.0) + phase.seconds
-    shown = {name: row for name, row in rows.items() if max(row.values()) >= SHORTEST_SHOWN}
-    cells: list[list[str]] = []
-    if len(clusters) <= NAMED_CLUSTERS:
-        cells.append(["seconds per phase", *clusters])
-        for name, row in shown.items():
-            cells.append([name, *(f"{row[cluster]:.1f}" if cluster in row else "" for cluster in clusters)])
-    else:
-        cells.append(["seconds per phase", "clusters", "median", "slowest", ""])
-        for name, row in shown.items():
-            slowest = max(row, key=lambda cluster: row[cluster])
-            median = sorted(row.values())[len(row) // 2]
-            cells.append([name, str(len(row)), f"{median:.1f}", f"{row[slowest]:.1f}", slowest])
-    if len(shown) < len(rows):
-        cells.append([f"({len(rows) - len(shown)} phases under {SHORTEST_SHOWN} s)"])
-    cells.append([f"whole run: {total:.1f}"])
-    width = max(len(line[0]) for line in cells)
-    columns = [max(len(line[n]) for line in cells if n < len(line)) for n in range(1, len(cells[0]))]
-    return [
-        "  ".join([line[0].ljust(width), *(cell.rjust(columns[n]) for n, cell in enumerate(line[1:]))]).rstrip()
-        for line in cells
-    ]
-
-
 class CallbackModule(CallbackBase):
     """The callback; Ansible calls its v2_ methods in the main process."""
 
@@ -157,7 +118,10 @@ class CallbackModule(CallbackBase):
         super().__init__()
         self._now = now
         self._started = self._shown = now()
-        self._playbook = ""
+        self._playbooks = 0
+        self._record = RunRecord("", "", self._started)
+        self._path: Path | None = None  # of the record in the fleet's folder
+        self._warned = False
         self._play: Any = None
         self._announced: tuple[str, str] | None = None
         self._plays = 0  # counts them, because two may have the same name
@@ -174,11 +138,31 @@ class CallbackModule(CallbackBase):
 
     def _cluster(self, host: Host) -> str:
         if host.name not in self._clusters:
-            sources = [host.vars, *(group.vars for group in host.get_groups())]
-            self._clusters[host.name] = str(
-                next((v["cluster_name"] for v in sources if "cluster_name" in v), host.name)
-            )
+            known = {name: value for group in host.get_groups() for name, value in group.vars.items()} | host.vars
+            name = self._clusters[host.name] = str(known.get("cluster_name", host.name))
+            if "cluster_name" in known:
+                self._record.add_cluster(name, known.get("cluster_ring"), known.get("cluster_environment"))
+                self._find_place(known.get("cluster_state_dir"))
         return self._clusters[host.name]
+
+    def _find_place(self, state_dir: str | None) -> None:
+        """Have a place for the run's record, once the folder of a cluster is known."""
+        fleet_dir = self.get_option("fleet_dir")
+        if fleet_dir is None and state_dir:
+            fleet_dir = str(Path(state_dir).parent)
+        if not fleet_dir or self._path or self._warned:
+            return
+        try:
+            self._path = run_record.prepare_run(Path(fleet_dir).expanduser(), self._record.ident)
+        except OSError as error:
+            self._warn(error)
+        else:
+            os.environ[run_record.CURRENT] = self.get_option("file") or str(self._path)
+
+    def _warn(self, error: OSError) -> None:
+        if not self._warned:
+            self._warned = True
+            self._display.warning(f"The record of this run cannot be written, and reports will lack it: {error}")
 
     def _phase(self, task: Task) -> tuple[str, str]:
         """Return the task's phase and its play."""
@@ -197,8 +181,13 @@ class CallbackModule(CallbackBase):
 
     def v2_playbook_on_start(self, playbook: Playbook) -> None:
         """Start the clock and the heartbeat."""
-        self._playbook = str(getattr(playbook, "_file_name", ""))
         self._started = self._shown = self._now()
+        self._playbooks += 1
+        self._record = RunRecord("", str(getattr(playbook, "_file_name", "")), self._started)
+        self._path, self._warned = None, False
+        if file := self.get_option("file"):
+            os.environ[run_record.CURRENT] = file
+        self._clusters.clear()
         self._phases.clear()
         self._stop = threading.Event()
         interval = self.get_option("heartbeat")
@@ -210,8 +199,11 @@ class CallbackModule(CallbackBase):
         self._play = play
         self._plays += 1
         self._announced = None
+        self._record.check = bool(getattr(play, "check_mode", False)) and (self._record.check or not self._phases)
+        self._record.ident = self._record.ident or self._run_id(play)
+        self._clusters_of_play()  # those that the run is meant for, though it may never come to them
         # Written between plays too: a report that a later play makes shows the phases before it.
-        self._write_file(self._now())
+        self._write(None)
 
     def v2_runner_on_start(self, host: Host, task: Task) -> None:
         """Note that a host began a task, and say so if it begins a phase."""
@@ -224,19 +216,42 @@ class CallbackModule(CallbackBase):
         self._phases.setdefault((self._plays, name, cluster), Phase(name, play, cluster, now, now))
         self._running[host.name, task._uuid] = (now, task.get_name().strip(), host.name)
 
-    def _finish(self, result: CallbackTaskResult, changed: bool = False, failed: bool = False) -> None:
+    def _finish(
+        self, result: CallbackTaskResult, changed: bool = False, failed: str = "", skipped: bool = False
+    ) -> None:
         now = self._now()
         host, task = result._host, result._task
         self._running.pop((host.name, task._uuid), None)
         name, play = self._phase(task)
         cluster = self._cluster(host)
+        data = result._result
+        if found := data.get("fleet_result"):
+            self._record.results.append({"cluster": cluster, **found})
+        if (path := data.get("run_record")) and (other := run_record.read(Path(path))):
+            # That says what was done and what failed, on which clusters; this host stood for all of them.
+            self._record.others.append(other)
+            self._phases.pop((self._plays, name, cluster), None)
+            return
         phase = self._phases.setdefault((self._plays, name, cluster), Phase(name, play, cluster, now, now))
-        phase.ended = now
+        # A role that a play names again, and skips there, has not lasted until then.
+        phase.ended = phase.ended if skipped else now
         phase.tasks += 1
         phase.changed += changed
-        phase.failed += failed
+        phase.failed += bool(failed)
         if changed or failed:  # the stdout callback shows these
             self._shown = now
+        secret = bool(getattr(task, "no_log", False)) or "censored" in data
+        title = str(getattr(result, "task_name", None) or task.get_name()).strip()
+        if changed:
+            self._record.add_change(cluster, host.name, name if task._role else "", title, data, secret)
+        if state := data.get("fleet_state"):
+            self._record.set_state(cluster, state)
+        elif failed:
+            message = str(data.get("censored" if secret else "msg") or "no message")
+            # What one host does for all of the play stops all of them.
+            concerned = self._clusters_of_play() if getattr(task, "run_once", False) else [cluster]
+            for one in dict.fromkeys([cluster, *concerned]):
+                self._record.add_failure(one, host.name, title, message, failed)
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
         """Note the end of a task."""
@@ -244,15 +259,15 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_skipped(self, result: CallbackTaskResult) -> None:
         """Note the end of a task."""
-        self._finish(result)
+        self._finish(result, skipped=True)
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
         """Note the end of a task."""
-        self._finish(result, failed=not ignore_errors)
+        self._finish(result, failed="" if ignore_errors else "failed")
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
         """Note the end of a task."""
-        self._finish(result, failed=True)
+        self._finish(result, failed="unreachable")
 
     def still(self, now: float) -> str | None:
         """Say what is running, oldest first, or None when nothing is."""
@@ -278,21 +293,46 @@ class CallbackModule(CallbackBase):
                 pause = min(2 * pause, max(interval, LONGEST_SILENCE))
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
-        """Show the seconds per phase and write the file."""
+        """Show the table of clusters and phases, and write the record and the fleet's page."""
         self._stop.set()
         self._running.clear()
         ended = self._now()
-        phases = list(self._phases.values())
-        if phases:
-            self._show("\n" + "\n".join(summary(phases, ended - self._started)) + "\n")
-        self._write_file(ended)
+        self._forgive(stats)
+        self._write(ended)
+        record = self._record.document(ended)
+        if record["phases"]:
+            self._show("\n" + "\n".join(fleet_report.table(record)) + "\n")
+        if self._path and not self._warned:
+            try:
+                fleet_report.write_page(self._path.parents[2])
+            except OSError as error:
+                self._warn(error)
 
-    def _write_file(self, ended: float) -> None:
-        if file := self.get_option("file"):
-            content = {
-                "playbook": self._playbook,
-                "started": self._started,
-                "ended": ended,
-                "phases": [asdict(phase) for phase in self._phases.values()],
-            }
-            Path(file).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    def _forgive(self, stats: AggregateStats) -> None:
+        """Take failures back that a rescue has made good: only the statistics know of that."""
+        hosts = {failure["host"]: self._clusters.get(failure["host"], "") for failure in self._record.failures}
+        rescued = {host for host in hosts if not (stats.failures.get(host) or stats.dark.get(host))}
+        for host in rescued:
+            others = any(cluster == hosts[host] for name, cluster in hosts.items() if name not in rescued)
+            self._record.forgive(host, hosts[host], others)
+
+    def _run_id(self, play: Play) -> str:
+        """Id that tasks give what they write in this run; a second playbook of the same command has one of its own."""
+        try:
+            ident = run_id(play.get_variable_manager().extra_vars)
+        except ValueError:  # what a person gave cannot be one, which the first task that needs it says
+            ident = run_id()
+        return ident if self._playbooks == 1 else f"{ident}-{self._playbooks}"
+
+    def _write(self, ended: float | None) -> None:
+        """Write the record wherever it is wanted; a run goes on without."""
+        self._record.phases = list(self._phases.values())
+        paths = [Path(path) for path in (self.get_option("file"), self._path) if path]
+        if self._warned or not paths:
+            return
+        record = self._record.document(ended)
+        for path in paths:
+            try:
+                run_record.save(path, record)
+            except OSError as error:
+                self._warn(error)

@@ -10,18 +10,17 @@ from __future__ import annotations
 import datetime
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ansible_collections.kubescale.fleet.plugins.module_utils.chart import STEP_LETTERS, STEPS, time_label, timeline
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api
+from ansible_collections.kubescale.fleet.plugins.module_utils.pages import environment
 from ansible_collections.kubescale.fleet.plugins.module_utils.panel_views import view
+from ansible_collections.kubescale.fleet.plugins.module_utils.run_record import write
 from ansible_collections.kubescale.fleet.plugins.module_utils.verify import NODES, PODS, holds
-from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-TEMPLATES = Path(__file__).resolve().parents[2] / "roles" / "verify" / "templates"
 # Widths of the two drawings of a timeline, in pixels: one for screens, one for phones.
 WIDE, NARROW = 960, 360
 # Images that stand in for something that could not be built: what a reader must know about them.
@@ -134,16 +133,6 @@ def update_report(folder: Path, cluster: str, facts: Mapping[str, Any], **sectio
     return page
 
 
-def write(path: Path, text: str) -> None:
-    """Replace a file in one step, so that a reader or a killed run never leaves half of one."""
-    with tempfile.NamedTemporaryFile(
-        "w", dir=path.parent, prefix=f".{path.name}.", delete=False, encoding="utf-8"
-    ) as file:
-        file.write(text)
-    Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
-
-
 def verdict(report: Mapping[str, Any]) -> dict[str, Any]:
     """The first thing a reader wants to know: whether it works, in one word and one sentence."""
     checks = (report.get("verify") or {}).get("checks") or []
@@ -202,20 +191,11 @@ def thinned(load: Mapping[str, Any], every: float = 5) -> list[Mapping[str, Any]
 
 def render(report: Mapping[str, Any]) -> str:
     """The page of a report: one file that needs nothing else."""
-    environment = Environment(
-        loader=FileSystemLoader(TEMPLATES),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["moment"] = lambda stamp: (
-        f"{datetime.datetime.fromtimestamp(stamp, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"
-    )
-    environment.filters["clock"] = time_label
+    pages = environment()
+    pages.filters["clock"] = time_label
     load, verify, run = report.get("load"), report.get("verify") or {}, report.get("run") or {}
     checks = verify.get("checks") or []
-    return environment.get_template("report.html.j2").render(
+    return pages.get_template("report.html.j2").render(
         report=report,
         verdict=verdict(report),
         load=load,
