@@ -7,6 +7,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -16,12 +17,15 @@ from ansible.utils.display import Display
 from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
     ApplySet,
     ApplySetError,
+    Assumed,
     ForeignError,
     Handover,
     SharedNamespace,
 )
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
 from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import DefinitionError, parse_definition
+from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import KEPT
+from ansible_collections.kubescale.fleet.plugins.module_utils.runs import run_id
 from ansible_collections.kubescale.fleet.plugins.module_utils.waiting import NotReadyError
 
 display = Display()
@@ -50,12 +54,15 @@ ARGUMENTS: dict[str, Any] = {
         "default": [],
         "options": {name: {"type": "str", "required": True} for name in ("kind", "name", "to")},
     },
+    "revisions": {"type": "int", "default": KEPT},
     "wait": {"type": "bool", "default": True},
     "wait_timeout": {"type": "int", "default": 300},
 }
 
 # Fact in which a run remembers, for each cluster, what there is to wait for.
 APPLIED_SETS = "kubescale_applied_sets"
+# Fact in which a run in check mode remembers what the sets before would have done.
+ASSUMED = "kubescale_assumed"
 
 
 class ActionModule(ActionBase):
@@ -67,7 +74,7 @@ class ActionModule(ActionBase):
     _supports_diff = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Result of the task: changed, objects, diff, seconds. Raises AnsibleActionFail for wrong arguments."""
+        """Result of the task: changed, objects, revision, diff. Raises AnsibleActionFail for wrong arguments."""
         result: dict[str, Any] = super().run(tmp, task_vars)
         started = time.monotonic()
         _unused, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
@@ -77,13 +84,16 @@ class ActionModule(ActionBase):
             )
         if args["wait_timeout"] < 1:
             raise AnsibleActionFail(f"wait_timeout is {args['wait_timeout']}; it must be 1 second or more")
+        if args["revisions"] < 0:
+            raise AnsibleActionFail(f"revisions is {args['revisions']}; it must be 0 or more")
         check = bool(self._task.check_mode)
         try:
             objects = parse_definition(args["definition"], args["files"]) if args["state"] == "present" else []
             if check and not Path(args["kubeconfig"]).expanduser().exists():
-                return result | missing_cluster(args["kubeconfig"], args["state"])
+                return result | {"set": args["name"]} | missing_cluster(args["kubeconfig"], args["state"])
             api = connect(args["kubeconfig"], args["context"], RESTART)
-        except (DefinitionError, KubeconfigError) as error:
+            run = run_id(task_vars)
+        except (DefinitionError, KubeconfigError, ValueError) as error:
             raise AnsibleActionFail(f"set {args['name']}: {error}") from None
         host = (task_vars or {}).get("inventory_hostname", "")
         applied = ApplySet(
@@ -102,6 +112,9 @@ class ActionModule(ActionBase):
                 for entry in args["hand_over"]
             ],
             say=lambda text: display.display(f"[{host}] {args['name']}: {text}"),
+            keep=args["revisions"],
+            run=run,
+            assumed=Assumed(**facts_of(task_vars).get(ASSUMED, {})),
         )
         try:
             if args["state"] == "absent":
@@ -115,9 +128,17 @@ class ActionModule(ActionBase):
         except (ApplySetError, DefinitionError, NotReadyError, ApiError) as error:
             result |= {"failed": True, "msg": f"set {args['name']}: {error}"}
         outcome = applied.outcome
-        result |= {"changed": outcome.changed, "objects": outcome.objects, "unused": outcome.unused}
+        result |= {
+            "set": args["name"],
+            "changed": outcome.changed,
+            "objects": outcome.objects,
+            "unused": outcome.unused,
+            "revision": applied.revision,
+        }
         others = [name for name in applied_sets(task_vars) or [] if name != args["name"]]
         result["ansible_facts"] = {APPLIED_SETS: others if args["state"] == "absent" else [*others, args["name"]]}
+        if check or ASSUMED in facts_of(task_vars):
+            result["ansible_facts"][ASSUMED] = asdict(applied.assumed) if check else {}
         result["seconds"] = round(time.monotonic() - started, 2)
         if self._task.diff:
             result["diff"] = outcome.diff
@@ -126,9 +147,14 @@ class ActionModule(ActionBase):
         return result
 
 
+def facts_of(task_vars: Mapping[str, Any] | None) -> Mapping[str, Any]:
+    """What tasks of this run remember of the host."""
+    return (task_vars or {}).get("ansible_facts") or {}
+
+
 def applied_sets(task_vars: Mapping[str, Any] | None) -> list[str] | None:
     """Names of the sets that this run applied to the host's cluster; None if no set was applied or removed."""
-    return ((task_vars or {}).get("ansible_facts") or {}).get(APPLIED_SETS)
+    return facts_of(task_vars).get(APPLIED_SETS)
 
 
 def how_to_adopt(role: str | None) -> str:
@@ -146,7 +172,8 @@ def missing_cluster(kubeconfig: str, state: str) -> dict[str, Any]:
     text = f"kubeconfig {kubeconfig} does not exist yet: the cluster would be made"
     if state == "absent":
         return {"changed": False, "objects": [], "msg": f"{text}, and there would be nothing to remove"}
-    return {"changed": True, "objects": [], "msg": f"{text}, and all objects with it"}
+    made = {"would_be_made": True, "objects": [], "revision": None}
+    return {"changed": True, **made, "msg": f"{text}, and all objects with it"}
 
 
 def _labels(entry: Mapping[str, Any]) -> dict[str, str]:

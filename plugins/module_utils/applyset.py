@@ -22,12 +22,14 @@ from .manifests import (
     DefinitionError,
     Key,
     Ref,
+    changed_fields,
     difference,
     in_phases,
     in_removal_phases,
     owned_fields,
     phase_of,
     ref_of,
+    restarts_pods,
     was_changed,
 )
 from .ownership import (
@@ -41,6 +43,8 @@ from .ownership import (
     owner_of,
 )
 from .readiness import STATIC_KINDS, is_workload
+from .revisions import KEPT, Content, History, RevisionError, TooLargeError
+from .runs import run_id
 from .waiting import NotReadyError, absent, in_parallel, present, unready, wait_for
 
 CRD = "CustomResourceDefinition"
@@ -52,6 +56,9 @@ TOOLING_ANNOTATION = "applyset.kubernetes.io/tooling"
 TOOLING = f"{MANAGER}/v1.0.0"
 #: Namespaces that several sets live in: on the parent which ones, on the namespace that a set of ours made it.
 SHARED_ANNOTATION = "fleet.kubescale.io/shared-namespaces"
+#: On the parent: number of the revision that the set has, and whether a run that applies it has not ended yet.
+REVISION_ANNOTATION = "fleet.kubescale.io/revision"
+UNFINISHED_ANNOTATION = "fleet.kubescale.io/revision-unfinished"
 #: Key of the parent's data that holds a fingerprint of every member as it was last applied.
 FINGERPRINTS = "applied"
 #: Of these, metadata is enough to see that nothing changed.
@@ -65,7 +72,7 @@ CRD_LAG = 10.0
 #: What to do about missing kinds that one of the collection's roles brings, by API group.
 _BROUGHT_BY = {"monitoring.coreos.com": "role prometheus brings it: run site.yml with --tags prometheus first"}
 #: What Kubernetes itself puts into every namespace or derives from other objects.
-_DERIVED_KINDS = {"Event", "Endpoints", "EndpointSlice", "Lease", "ControllerRevision"}
+DERIVED_KINDS = {"Event", "Endpoints", "EndpointSlice", "Lease", "ControllerRevision"}
 _DERIVED_NAMES = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
 
 
@@ -121,9 +128,21 @@ class Outcome:
         """Whether any object differs from before."""
         return any(entry["action"] not in ("unchanged", "kept") for entry in self.objects)
 
-    def add(self, action: str, obj: Mapping[str, Any], before: JSON | None = None, after: JSON | None = None) -> None:
-        """Note one object, and how it changed if a diff is wanted."""
-        self.objects.append({**ref_of(obj).as_dict(), "action": action})
+    def add(
+        self,
+        action: str,
+        obj: Mapping[str, Any],
+        before: JSON | None = None,
+        after: JSON | None = None,
+        fields: Iterable[str] = (),
+    ) -> None:
+        """Note one object with the fields that change, and how it changed if a diff is wanted."""
+        entry = {**ref_of(obj).as_dict(), "action": action}
+        if action in ("configured", "adopted", "replaced"):
+            entry["fields"] = list(fields)
+            if restarts_pods(obj, entry["fields"] if action != "replaced" else ["spec.template"]):
+                entry["restarts"] = True
+        self.objects.append(entry)
         if self.with_diff and action not in ("unchanged", "kept"):
             self.diff.append(difference(before, after))
 
@@ -138,13 +157,30 @@ class Handover(NamedTuple):
 
 
 class Parent(NamedTuple):
-    """What the parent says about the set; all sets of names."""
+    """What the parent says about the set; all sets of names, but for the revision and whether it was applied."""
 
     exists: bool = False
     kinds: frozenset[str] = frozenset()
     namespaces: frozenset[str] = frozenset()
     shared: frozenset[str] = frozenset()
     fingerprints: frozenset[str] = frozenset()
+    revision: int | None = None
+    unfinished: bool = False
+
+
+@dataclass
+class Assumed:
+    """What sets that were looked at before would have done by now; only check mode knows such things."""
+
+    #: Namespaces as they would be, None for those that would be gone.
+    namespaces: dict[str, JSON | None] = field(default_factory=dict)
+    #: For the id of each set the namespaces that it would still use.
+    used: dict[str, list[str]] = field(default_factory=dict)
+
+    def would_go(self, obj: JSON, namespace: str) -> bool:
+        """Whether an object's set would have given up that namespace, and so the object."""
+        owner = labels_of(obj).get(PART_OF_LABEL, "")
+        return owner in self.used and namespace not in self.used[owner]
 
 
 class ApplySet:
@@ -163,6 +199,10 @@ class ApplySet:
         say: Callable[[str], None] = lambda text: None,
         take_from: Iterable[str] = (),
         hand_over: Iterable[Handover] = (),
+        keep: int = KEPT,
+        run: str = "",
+        note: str = "",
+        assumed: Assumed | None = None,
     ) -> None:
         self.api = api
         self.name = name
@@ -175,9 +215,19 @@ class ApplySet:
         self.id = set_id(name, namespace)
         self.selector = f"{PART_OF_LABEL}={self.id}"
         self.others_selector = f"{PART_OF_LABEL}!={self.id}"
-        self.sources = {set_id(source, namespace) for source in take_from}
+        self.take_from = list(take_from)
+        self.sources = {set_id(source, namespace) for source in self.take_from}
         self.handovers = {(handover.kind, handover.name): handover for handover in hand_over}
+        self.history = History(api, name, namespace, self.id)
+        #: Applied revisions to keep, run that a new one belongs to, and what it says of itself.
+        self.keep = keep
+        self.run = run
+        self.note = note
+        #: Number of the revision that the set has now; None if it has none, and in check mode.
+        self.revision: int | None = None
         self.outcome = Outcome(diff)
+        #: Stays empty unless nothing is really done.
+        self.assumed = (assumed or Assumed()) if check else Assumed()
         #: Group-kinds whose CRD this run made or changed.
         self.fresh: set[str] = set()
         #: Services that get node ports which a Service that goes holds until then.
@@ -199,13 +249,14 @@ class ApplySet:
         parent = self._read_parent()
         self._check_scopes(objects)
         desired = {key_of(obj): _as_member(obj, self.id) for obj in objects}
+        content = self._content(list(desired.values()), shared)
         made = {key.name for key in desired if key.kind == "Namespace"} | {namespace.name for namespace in shared}
         namespaces = self._namespaces(made)
         members = self._keep_handovers(self._members(parent.kinds, objects, metadata_only=True))
         settled = {
             key: fingerprint
             for key, obj in desired.items()
-            if key in members and (fingerprint := _fingerprint(obj, members[key])) in parent.fingerprints
+            if key in members and (fingerprint := fingerprint_of(obj, members[key])) in parent.fingerprints
         }
         members |= self._complete(obj for key, obj in members.items() if key not in settled)
         others = self._others(desired, members)
@@ -223,6 +274,12 @@ class ApplySet:
             frozenset(key.namespace for key in desired if key.namespace),
             frozenset(namespace.name for namespace in shared),
         )
+        converged = (
+            len(settled) == len(desired) == len(members)
+            and parent.shared == now.shared
+            and not any(_lacks_labels(namespaces[namespace.name], namespace) for namespace in shared)
+        )
+        unfinished = self._choose_revision(content, parent, converged)
         # First the union of old and new: a run that is killed at any point leaves a parent that knows all members, and
         # takes none for settled that it may have written.
         wide = Parent(
@@ -231,6 +288,8 @@ class ApplySet:
             parent.namespaces | now.namespaces,
             parent.shared | now.shared,
             frozenset(settled.values()),
+            self.revision,
+            unfinished,
         )
         self._write_parent(parent, wide)
         for namespace in shared:
@@ -256,10 +315,13 @@ class ApplySet:
 
         kept = self._delete([obj for key, obj in members.items() if key not in desired], "pruned", desired, now.shared)
         self._release(parent.shared - now.shared)
-        new = {_fingerprint(desired[key], obj) for key, obj in applied.items() if key not in settled}
+        new = {fingerprint_of(desired[key], obj) for key, obj in applied.items() if key not in settled}
         fingerprints = wide.fingerprints | new - {""}
         kinds = now.kinds | frozenset(map(group_kind, kept))
-        self._write_parent(wide, now._replace(kinds=kinds, fingerprints=fingerprints))
+        if self.revision and unfinished:
+            self.history.finish(self.revision, self.keep)
+        self._write_parent(wide, now._replace(kinds=kinds, fingerprints=fingerprints, revision=self.revision))
+        self.assumed.used[self.id] = sorted(now.namespaces | now.shared)
         if wait and not self.check:
             self._wait_ready(applied)
         return self.outcome
@@ -275,9 +337,41 @@ class ApplySet:
             self._write_parent(parent, Parent(True, frozenset(map(group_kind, kept)), frozenset(), parent.shared))
             return self.outcome
         self._release(parent.shared)
+        self.assumed.used[self.id] = []
         if not self.check:
+            self.history.forget()
             self.api.delete("v1", "ConfigMap", self.name, self.namespace)
         return self.outcome
+
+    # -- the revision --------------------------------------------------------------------------------------------
+
+    def _content(self, objects: list[JSON], shared: Iterable[SharedNamespace]) -> Content:
+        """What the set is to be, as a revision keeps it."""
+        hand_over = [{"kind": entry.kind, "name": entry.name, "to": entry.to} for entry in self.handovers.values()]
+        return Content(objects, {namespace.name: namespace.labels for namespace in shared}, self.take_from, hand_over)
+
+    def _choose_revision(self, content: Content, parent: Parent, converged: bool) -> bool:
+        """Make `revision` the one that has `content`; returns whether it is still to be applied.
+
+        Where everything is `converged`, the latest revision is known to be it without asking.
+        """
+        if self.check:
+            return False
+        if not self.keep:
+            if parent.revision is not None:
+                self.history.forget()
+            return False
+        if converged and parent.revision is not None and not parent.unfinished:
+            self.revision = parent.revision
+            return False
+        try:
+            self.revision, unfinished = self.history.choose(content, parent.revision, self.run or run_id(), self.note)
+        except TooLargeError as error:
+            self.outcome.warnings.append(str(error))
+            return False
+        except RevisionError as error:
+            raise ApplySetError(str(error)) from error
+        return unfinished
 
     # -- the parent ----------------------------------------------------------------------------------------------
 
@@ -285,23 +379,15 @@ class ApplySet:
         found = self.api.get("v1", "ConfigMap", self.name, self.namespace)
         if found is None:
             return Parent()
-        metadata = found["metadata"]
-        labels, annotations = metadata.get("labels") or {}, metadata.get("annotations") or {}
         where = f"ConfigMap {self.namespace}/{self.name}"
-        if labels.get(ID_LABEL) != self.id:
+        if labels_of(found).get(ID_LABEL) != self.id:
             raise ApplySetError(
                 f"{where} exists and is not the parent of a set; name the set otherwise than {self.name!r}"
             )
-        tool = annotations.get(TOOLING_ANNOTATION, "")
+        tool = _tool(found)
         if tool.partition("/")[0] != MANAGER:
             raise ApplySetError(f"{where} is a set of another tool ({tool or 'unnamed'}); name the set otherwise")
-        return Parent(
-            True,
-            _names(annotations.get(KINDS_ANNOTATION)),
-            _names(annotations.get(NAMESPACES_ANNOTATION)),
-            _names(annotations.get(SHARED_ANNOTATION)),
-            _names((found.get("data") or {}).get(FINGERPRINTS)),
-        )
+        return _parent(found)
 
     def _write_parent(self, old: Parent, new: Parent) -> None:
         additional = new.namespaces - {self.namespace}
@@ -309,6 +395,7 @@ class ApplySet:
             namespaces=old.namespaces - {self.namespace}
         ):
             return
+        revision = {REVISION_ANNOTATION: str(new.revision)} if new.revision else {}
         body = {
             "apiVersion": "v1",
             "kind": "ConfigMap",
@@ -321,6 +408,8 @@ class ApplySet:
                     KINDS_ANNOTATION: ",".join(sorted(new.kinds)),
                     NAMESPACES_ANNOTATION: ",".join(sorted(additional)),
                     SHARED_ANNOTATION: ",".join(sorted(new.shared)),
+                    **revision,
+                    **({UNFINISHED_ANNOTATION: "true"} if new.unfinished else {}),
                 },
             },
             "data": {FINGERPRINTS: ",".join(sorted(new.fingerprints))},
@@ -395,6 +484,7 @@ class ApplySet:
     def _namespaces(self, names: Iterable[str]) -> dict[str, JSON | None]:
         """The namespaces that this set makes, as they are; those that are going away (and all in them) are awaited."""
         found = {name: self.api.get("v1", "Namespace", name) for name in names}
+        found |= {name: live for name, live in self.assumed.namespaces.items() if name in found}
         going = [ref_of(live) for live in found.values() if live and "deletionTimestamp" in live["metadata"]]
         if going and not self.check:
             wait_for(self.api, going, absent, self.deadline, say=self.say, explain=False)
@@ -500,7 +590,9 @@ class ApplySet:
         # Each set owns the labels under a manager name of its own: sets that disagree get a conflict, not a fight.
         manager = f"{MANAGER}/{self.name}"
         try:
-            self._note(body, live, self._patch(body, live, {namespace.name}, manager, self.force), manager)
+            result = self._patch(body, live, {namespace.name}, manager, self.force)
+            self._note(body, live, result, manager)
+            self.assumed.namespaces[namespace.name] = result
         except ApiError as error:
             raise ApplySetError(_refused(body, error)) from error
 
@@ -528,6 +620,8 @@ class ApplySet:
             if result is not None:
                 self._note(obj, live.get(key_of(obj)), result, MANAGER)
                 applied[key_of(obj)] = result
+                if obj["kind"] == "Namespace":
+                    self.assumed.namespaces[obj["metadata"]["name"]] = result
         if problems:
             raise ApplySetError("\n".join(sorted(problems)))
         return applied
@@ -581,12 +675,14 @@ class ApplySet:
             raise
 
     def _note(self, obj: JSON, live: JSON | None, result: JSON, manager: str) -> None:
-        if key_of(obj) in self.adopted:
-            self.outcome.add("adopted" if self.adopted[key_of(obj)] else "replaced", obj, live, result)
+        if key_of(obj) in self.adopted and live is not None:
+            # Made anew, an object shares nothing with the one before that would be worth listing.
+            fields = changed_fields(live, result, None, manager) if self.adopted[key_of(obj)] else []
+            self.outcome.add("adopted" if self.adopted[key_of(obj)] else "replaced", obj, live, result, fields)
         elif live is None or "deletionTimestamp" in live["metadata"]:
             self.outcome.add("created", obj, None, result)
         elif was_changed(live, result, obj, manager):
-            self.outcome.add("configured", obj, live, result)
+            self.outcome.add("configured", obj, live, result, changed_fields(live, result, obj, manager))
         else:
             self.outcome.add("unchanged", obj)
 
@@ -642,6 +738,8 @@ class ApplySet:
             pending = [ref for ref in in_parallel(self._delete_one, doomed) if ref is not None]
             for obj in doomed:
                 self.outcome.add(action, obj, obj, None)
+                if obj["kind"] == "Namespace":
+                    self.assumed.namespaces[obj["metadata"]["name"]] = None
             if pending and not self.check:
                 wait_for(self.api, pending, absent, self.deadline, say=self.say, explain=False)
         return kept
@@ -691,7 +789,7 @@ class ApplySet:
         """Name of an object in a namespace that is not of this set and that nobody would make again; "" if none."""
         kinds: dict[str, Resource] = {}
         for resource in self.api.resources().values():
-            derived = resource.kind in _DERIVED_KINDS or resource.group.endswith("metrics.k8s.io")
+            derived = resource.kind in DERIVED_KINDS or resource.group.endswith("metrics.k8s.io")
             if resource.namespaced and {"list", "delete"} <= resource.verbs and not derived:
                 kinds.setdefault(resource.group_kind, resource)
 
@@ -705,7 +803,7 @@ class ApplySet:
             for item in items:
                 metadata = item["metadata"]
                 derived = metadata.get("ownerReferences") or (resource.kind, metadata["name"]) in _DERIVED_NAMES
-                if not derived and "deletionTimestamp" not in metadata:
+                if not derived and "deletionTimestamp" not in metadata and not self.assumed.would_go(item, namespace):
                     return str(ref_of(item))
             return ""
 
@@ -718,8 +816,10 @@ class ApplySet:
             return
         listed: set[str] = set()
         for item in self.api.list("v1", "ConfigMap", label_selector=ID_LABEL).items:
-            if labels_of(item)[ID_LABEL] != self.id:
-                listed |= _names((item["metadata"].get("annotations") or {}).get(SHARED_ANNOTATION))
+            owner = labels_of(item)[ID_LABEL]
+            if owner != self.id:
+                shared = _names((item["metadata"].get("annotations") or {}).get(SHARED_ANNOTATION))
+                listed |= shared & set(self.assumed.used[owner]) if owner in self.assumed.used else shared
         for name in names:
             live = self.api.get("v1", "Namespace", name)
             if name in listed or live is None or SHARED_LABEL not in labels_of(live):
@@ -730,8 +830,29 @@ class ApplySet:
                 continue
             pending = self._delete_one(live)
             self.outcome.add("deleted", live, live, None)
+            self.assumed.namespaces[name] = None
             if pending is not None and not self.check:
                 wait_for(self.api, [pending], absent, self.deadline, say=self.say, explain=False)
+
+
+def sets_of(api: Api, namespace: str = "kube-system") -> dict[str, Parent]:
+    """What the parents of all sets of ours in a namespace say, by the set's name."""
+    items = api.list("v1", "ConfigMap", namespace, ID_LABEL).items
+    ours = [item for item in items if _tool(item).partition("/")[0] == MANAGER]
+    return {item["metadata"]["name"]: _parent(item) for item in ours}
+
+
+def choose_sets(sets: Mapping[str, Parent], names: Collection[str]) -> dict[str, Parent]:
+    """Those of the sets that are named, as a role or as a set: '_' is the same as '-'. All of them without names.
+
+    Raises ApplySetError for names of none.
+    """
+    wanted = {name.replace("_", "-") for name in names}
+    chosen = {name: parent for name, parent in sets.items() if not wanted or name.replace("_", "-") in wanted}
+    if unknown := sorted(wanted - {name.replace("_", "-") for name in chosen}):
+        known = ", ".join(sorted(sets)) or "none"
+        raise ApplySetError(f"component is {', '.join(unknown)!r}; the cluster has no such set, there are: {known}")
+    return chosen
 
 
 def wait_for_sets(
@@ -746,18 +867,14 @@ def wait_for_sets(
     Raises ApplySetError for a name that is no set, NotReadyError when objects are not ready in time.
     """
     deadline = time.monotonic() + timeout
-    parents = {}
-    for item in api.list("v1", "ConfigMap", namespace, ID_LABEL).items:
-        annotations = item["metadata"].get("annotations") or {}
-        if annotations.get(TOOLING_ANNOTATION, "").partition("/")[0] == MANAGER:
-            parents[item["metadata"]["name"]] = annotations
+    parents = sets_of(api, namespace)
     wanted = sorted(parents) if names is None else sorted(set(names))
     if unknown := [name for name in wanted if name not in parents]:
         known = ", ".join(sorted(parents)) or "none"
         raise ApplySetError(f"names: {', '.join(unknown)}: no such set in namespace {namespace}; there are: {known}")
     if not wanted:
         return 0
-    kinds = frozenset().union(*(_names(parents[name].get(KINDS_ANNOTATION)) for name in wanted))
+    kinds = frozenset().union(*(parents[name].kinds for name in wanted))
     selector = f"{PART_OF_LABEL} in ({','.join(set_id(name, namespace) for name in wanted)})"
     chosen: dict[str, tuple[str, str]] = {}
     for resource in api.resources().values():
@@ -793,7 +910,25 @@ def kinds_of_crds(objects: Iterable[Mapping[str, Any]]) -> dict[tuple[str, str],
     return {(resource.api_version, resource.kind): resource for resource in kinds()}
 
 
-def _fingerprint(desired: Mapping[str, Any], live: Mapping[str, Any]) -> str:
+def _tool(parent: Mapping[str, Any]) -> str:
+    return str((parent["metadata"].get("annotations") or {}).get(TOOLING_ANNOTATION, ""))
+
+
+def _parent(item: Mapping[str, Any]) -> Parent:
+    annotations = item["metadata"].get("annotations") or {}
+    number = annotations.get(REVISION_ANNOTATION, "")
+    return Parent(
+        True,
+        _names(annotations.get(KINDS_ANNOTATION)),
+        _names(annotations.get(NAMESPACES_ANNOTATION)),
+        _names(annotations.get(SHARED_ANNOTATION)),
+        _names((item.get("data") or {}).get(FINGERPRINTS)),
+        int(number) if number.isdigit() else None,
+        UNFINISHED_ANNOTATION in annotations,
+    )
+
+
+def fingerprint_of(desired: Mapping[str, Any], live: Mapping[str, Any]) -> str:
     """What identifies an applied object: its manifest, and the fields of the live one that we own; "" if none can be.
 
     While a live object has the same uid and the same entry of ours in its managedFields, nobody has changed a field of
@@ -826,6 +961,13 @@ def _as_member(obj: JSON, set_id_: str) -> JSON:
         data = {key: base64.b64encode(str(value).encode()).decode() for key, value in text.items()}
         member["data"] = {**(obj.get("data") or {}), **data}
     return member
+
+
+def _lacks_labels(live: JSON | None, namespace: SharedNamespace) -> bool:
+    """Whether a shared namespace is missing, or made by sets of ours with other labels."""
+    if live is None:
+        return True
+    return SHARED_LABEL in labels_of(live) and not namespace.labels.items() <= labels_of(live).items()
 
 
 def _names(annotation: str | None) -> frozenset[str]:

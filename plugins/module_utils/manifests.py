@@ -5,13 +5,15 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
 from .kube import JSON, YAML_DUMPER, YAML_LOADER, Value
+from .parsed_files import parsed
 
 #: Order of application; kinds that are named nowhere are custom resources and belong to PHASE_CUSTOM.
 PHASES: tuple[tuple[str, ...], ...] = (
@@ -56,6 +58,10 @@ PHASE_API_SERVICE = 5
 _PHASE_OF = {kind: number for number, kinds in enumerate(PHASES) for kind in kinds}
 #: API groups whose kinds are what PHASES says; the same word in another group is a custom resource.
 _BUILT_IN_GROUPS = ("", "apps", "autoscaling", "batch", "policy")
+
+#: Kinds whose pods follow a template, and kinds of which the operator of Prometheus makes such ones.
+_TEMPLATED = {("apps", kind) for kind in ("DaemonSet", "Deployment", "StatefulSet")}
+_OPERATED = {("monitoring.coreos.com", kind) for kind in ("Alertmanager", "Prometheus")}
 
 #: Stands for the value of a Secret in everything that is shown.
 REDACTED = "(redacted)"
@@ -129,7 +135,7 @@ def parse_definition(definition: Value, files: Iterable[str] = ()) -> list[JSON]
             text = Path(name).read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise DefinitionError(f"files: {name} cannot be read: {error}") from error
-        objects += _load(text, f"file {name}")
+        objects += parsed(text, functools.partial(_load, source=f"file {name}"))
     objects += _flatten(definition, "definition")
     problems = [problem for number, obj in enumerate(objects, 1) if (problem := _problem(obj, number))]
     seen: dict[Key, int] = {}
@@ -249,6 +255,62 @@ def was_changed(before: Mapping[str, Any], after: Mapping[str, Any], desired: Ma
     if owned_fields(before, manager) != owned_fields(after, manager):
         return True
     return bool(projection(plain(before), desired) != projection(plain(after), desired))
+
+
+def changed_fields(
+    before: Mapping[str, Any], after: Mapping[str, Any], desired: Mapping[str, Any] | None, manager: str
+) -> list[str]:
+    """Paths of the fields that an apply of `desired` changed, such as `spec.template.spec.containers[web].image`.
+
+    Fields that `desired` does not speak about and `manager` did not own are others' (a controller may have written
+    them meanwhile); without `desired` all fields count. A list whose members have no names is one field. The paths tell
+    no values. There are none if only the ownership of fields has changed.
+    """
+    entry = owned_fields(before, manager)
+    owned = entry.get("fieldsV1") or {} if entry else {}
+    return sorted(_differing("", plain(before), plain(after), desired, owned, every=desired is None))
+
+
+def _differing(path: str, old: Value, new: Value, desired: Value, owned: Value, every: bool) -> Iterator[str]:
+    if old == new:
+        return
+    if isinstance(old, Mapping) and isinstance(new, Mapping):
+        for key in [*old, *(key for key in new if key not in old)]:
+            mine = desired.get(key) if isinstance(desired, Mapping) else None
+            had = owned.get(f"f:{key}") if isinstance(owned, Mapping) else None
+            if every or mine is not None or had is not None:
+                # A field of ours that is no mapping, or that we own as a whole, is ours with all that is in it.
+                whole = every or had == {} or (not isinstance(mine, Mapping) and not had)
+                below = f"{path}[{key}]" if set("./") & set(key) else f"{path}.{key}".lstrip(".")
+                yield from _differing(below, old.get(key), new.get(key), mine, had, whole)
+    elif isinstance(old, list) and isinstance(new, list) and (pairs := _pairs_by_name(old, new)):
+        found = [
+            below
+            for name, one, other in pairs
+            for below in _differing(f"{path}[{name}]", one, other, None, None, every=True)
+        ]
+        yield from found or [path]  # the same members in another order
+    else:
+        yield path
+
+
+def _pairs_by_name(old: list[Any], new: list[Any]) -> list[tuple[str, Any, Any]]:
+    """Members of two lists by their names, in order; none if not all members have one of their own."""
+    members: list[dict[str, Any]] = []
+    for items in (old, new):
+        named = {str(item["name"]): item for item in items if isinstance(item, Mapping) and item.get("name")}
+        if len(named) != len(items):
+            return []
+        members.append(named)
+    return [(name, members[0].get(name), members[1].get(name)) for name in {**members[0], **members[1]}]
+
+
+def restarts_pods(obj: Mapping[str, Any], fields: Iterable[str]) -> bool:
+    """Whether pods are replaced when these fields of an object change."""
+    kind = (str(obj["apiVersion"]).rpartition("/")[0], obj["kind"])
+    if kind in _OPERATED:
+        return any(path.startswith("spec") and path != "spec.replicas" for path in fields)
+    return kind in _TEMPLATED and any(path.startswith("spec.template") for path in fields)
 
 
 class _Loader(YAML_LOADER):

@@ -34,7 +34,7 @@ options:
     description:
       - With V(present), the cluster has exactly the objects of O(definition) and O(files) as members of this set.
       - With V(absent), all members, the shared namespaces that no other set lists, and the parent are deleted,
-        APIServices first, namespaces and CRDs last; only O(name) is needed for that.
+        APIServices first, namespaces and CRDs last, and with the parent all revisions; only O(name) is needed for that.
       - A namespace or CRD that still holds objects of others is kept, with a warning.
     type: str
     choices: [present, absent]
@@ -114,6 +114,14 @@ options:
           - Name of the set that takes it.
         type: str
         required: true
+  revisions:
+    description:
+      - What the set is to be is kept in the cluster as a revision, whenever it differs from the latest one, in a Secret
+        beside the set's parent. Of those that were applied, this many stay, the current one included.
+      - With V(0) none is kept, and those that are there are deleted.
+      - What is too large for a Secret (compressed, 1 MB) gets no revision, and a warning says so.
+    type: int
+    default: 5
   wait:
     description:
       - Wait until all objects are ready. CRDs are waited for, and deletions too, even if this is V(false).
@@ -160,7 +168,13 @@ objects:
   type: list
   elements: dict
   sample:
-    - {apiVersion: apps/v1, kind: Deployment, namespace: kube-system, name: metrics-server, action: configured}
+    - apiVersion: apps/v1
+      kind: Deployment
+      namespace: kube-system
+      name: metrics-server
+      action: configured
+      fields: ['spec.template.spec.containers[metrics-server].args']
+      restarts: true
   contains:
     apiVersion: {description: Version of the API, type: str, returned: always}
     kind: {description: Kind, type: str, returned: always}
@@ -170,6 +184,24 @@ objects:
       description: One of created, configured, adopted, replaced, unchanged, pruned, deleted, kept.
       type: str
       returned: always
+    fields:
+      description:
+        - Paths of the fields that changed. Empty if only who owns them did, and for an object that was made anew.
+      type: list
+      elements: str
+      returned: for the actions configured, adopted and replaced
+    restarts:
+      description: V(true) if pods are replaced by it.
+      type: bool
+      returned: when that is so
+set:
+  description: Name of the set.
+  returned: always
+  type: str
+would_be_made:
+  description: V(true) if nothing could be compared, as the kubeconfig is not there yet.
+  returned: in check mode
+  type: bool
 foreign:
   description: Objects that stand in the way, with their owners.
   returned: when they are why the task failed
@@ -181,6 +213,11 @@ foreign:
       namespace: ''
       name: v1beta1.metrics.k8s.io
       owner: belongs to Helm release kube-system/metrics-server
+revision:
+  description: Number of the revision that the set has now; none in check mode and for O(state=absent).
+  returned: always
+  type: int
+  sample: 3
 unused:
   description: Objects of others that an adopted APIService or Service led to, and that are of no use any more.
   returned: always

@@ -5,13 +5,19 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySet
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, connect
+
+import conftest
 
 from .cluster import BINARIES, control_plane, find_binary
 
@@ -51,3 +57,25 @@ def make_set(kubeconfig: Path, name: str) -> Callable[..., ApplySet]:
         return ApplySet(connect(kubeconfig), set_name, **({"timeout": 30.0, "diff": True} | arguments))
 
     return make
+
+
+@pytest.fixture
+def run_playbook(tmp_path: Path, kubeconfig: Path) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Function that runs a playbook of the repository against the control plane, as a cluster that is called berlin."""
+    inventory = tmp_path / "clusters.yml"
+    clusters = {"berlin": {"kubeconfig": str(kubeconfig)}}
+    inventory.write_text(yaml.safe_dump({"plugin": "kubescale.fleet.clusters", "clusters": clusters}))
+    environment = os.environ | {
+        "ANSIBLE_NOCOLOR": "1",
+        "COLUMNS": "1000",
+        "KUBESCALE_STATE_DIR": str(tmp_path / "state"),
+    }
+
+    def run(playbook: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+        program = str(Path(sys.executable).parent / "ansible-playbook")
+        command = [program, f"playbooks/{playbook}.yml", f"--inventory={inventory}", *arguments]
+        return subprocess.run(
+            command, cwd=conftest.REPOSITORY, env=environment, capture_output=True, text=True, check=False
+        )
+
+    return run

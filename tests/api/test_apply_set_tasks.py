@@ -76,6 +76,7 @@ def test_results_of_a_life(run: Playbook, name: str) -> None:
         apply_set(name=name, state="absent"),
     )
     assert created["changed"]
+    assert [result["revision"] for result in (predicted, created, again, changed, gone)] == [None, 1, 1, 2, None]
     assert created["objects"] == predicted["objects"]
     assert created["objects"][1] == {
         "apiVersion": "v1",
@@ -85,7 +86,9 @@ def test_results_of_a_life(run: Playbook, name: str) -> None:
         "action": "created",
     }
     assert len(created["diff"]) == 2
+    assert created["set"] == name
     assert (again["changed"], again["diff"]) == (False, [])
+    assert changed["objects"][1] == {**created["objects"][1], "action": "configured", "fields": ["data.a"]}
     assert [entry["before_header"] for entry in changed["diff"]] == [f"ConfigMap {name}/settings (v1)"]
     assert (ready["changed"], ready["members"]) == (False, 1)
     assert {entry["action"] for entry in gone["objects"]} == {"deleted"}
@@ -139,6 +142,7 @@ def test_a_cluster_that_is_not_made_yet(run: Playbook, tmp_path: Path) -> None:
         ({"name": "a", "definitions": "{}"}, "definitions"),
         ({"name": "a", "state": "gone"}, "one of: present, absent, got: gone"),
         ({"name": "a", "wait_timeout": 0}, "wait_timeout is 0; it must be 1 second or more"),
+        ({"name": "a", "revisions": -1}, "revisions is -1; it must be 0 or more"),
         ({"name": "a"}, "holds no objects"),
         ({"name": "a", "definition": "kind: A"}, "object 1 (A without name) has no apiVersion and no metadata.name"),
     ],

@@ -11,12 +11,14 @@ import pytest
 from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import (
     DefinitionError,
     Ref,
+    changed_fields,
     difference,
     in_phases,
     in_removal_phases,
     parse_definition,
     plain,
     ref_of,
+    restarts_pods,
     was_changed,
 )
 
@@ -187,3 +189,71 @@ def test_schemas_of_crds_show_only_when_they_change() -> None:
     crd = body("CustomResourceDefinition", api_version="apiextensions.k8s.io/v1", spec={"versions": [version]})
     assert "long" not in difference(None, crd)["after"]
     assert "long" in difference(crd, crd)["after"]
+
+
+def owned(obj: JSON, fields: JSON) -> JSON:
+    entry = {"manager": "us", "operation": "Apply", "fieldsV1": fields}
+    return {**obj, "metadata": {**obj["metadata"], "managedFields": [entry]}}
+
+
+def deployment(containers: list[JSON], **spec: Any) -> JSON:
+    return body("Deployment", api_version="apps/v1", spec={**spec, "template": {"spec": {"containers": containers}}})
+
+
+WEB, SIDE = {"name": "web", "image": "a"}, {"name": "side", "image": "b"}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "fields"),
+    [
+        ([WEB], [{**WEB, "image": "c"}], ["[web].image"]),
+        ([WEB], [WEB, SIDE], ["[side]"]),
+        ([WEB, SIDE], [SIDE], ["[web]"]),
+        ([WEB, SIDE], [SIDE, WEB], [""]),
+        ([{**WEB, "args": ["-x"]}], [{**WEB, "args": ["-x", "-y"]}], ["[web].args"]),
+        ([{"image": "a"}], [{"image": "b"}], [""]),
+    ],
+)
+def test_fields_in_lists_are_named_by_their_members(before: list[JSON], after: list[JSON], fields: list[str]) -> None:
+    found = changed_fields(deployment(before), deployment(after), deployment(after), "us")
+    assert found == [f"spec.template.spec.containers{field}" for field in fields]
+
+
+def test_fields_of_others_are_not_what_an_apply_changed() -> None:
+    desired = deployment([WEB])
+    before = deployment([WEB], replicas=1, paused=True)
+    before["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "1", "example.com/ours": "x"}
+    before = owned(before, {"f:metadata": {"f:annotations": {"f:example.com/ours": {}}}, "f:spec": {"f:paused": {}}})
+    after = deployment([WEB], replicas=5)
+    after["metadata"]["annotations"] = {"deployment.kubernetes.io/revision": "2"}
+    assert changed_fields(before, after, desired, "us") == ["metadata.annotations[example.com/ours]", "spec.paused"]
+    assert "spec.replicas" in changed_fields(before, after, None, "us")
+
+
+def test_member_of_a_mapping_that_is_owned_as_a_whole_is_missed_when_it_goes() -> None:
+    before = owned(body("Pod", spec={"nodeSelector": {"a": "1", "b": "2"}}), {"f:spec": {"f:nodeSelector": {}}})
+    after = body("Pod", spec={"nodeSelector": {"a": "1"}})
+    assert changed_fields(before, after, after, "us") == ["spec.nodeSelector.b"]
+
+
+def test_fields_of_a_secret_are_its_keys() -> None:
+    before, after = body("Secret", data={"a": "eA==", "b.c": "eA=="}), body("Secret", data={"a": "eQ==", "b.c": "eQ=="})
+    assert changed_fields(before, after, after, "us") == ["data.a", "data[b.c]"]
+
+
+@pytest.mark.parametrize(
+    ("kind", "api_version", "field", "restarts"),
+    [
+        ("Deployment", "apps/v1", "spec.template.spec.containers[web].image", True),
+        ("DaemonSet", "apps/v1", "spec.template.metadata.annotations[x/y]", True),
+        ("StatefulSet", "apps/v1", "spec.replicas", False),
+        ("Deployment", "apps/v1", "metadata.labels.x", False),
+        ("Prometheus", "monitoring.coreos.com/v1", "spec.retention", True),
+        ("Prometheus", "monitoring.coreos.com/v1", "spec.replicas", False),
+        ("Alertmanager", "monitoring.coreos.com/v1", "metadata.labels.x", False),
+        ("ServiceMonitor", "monitoring.coreos.com/v1", "spec.endpoints", False),
+        ("ConfigMap", "v1", "data.x", False),
+    ],
+)
+def test_pods_restart_for_what_they_are_made_from(kind: str, api_version: str, field: str, restarts: bool) -> None:
+    assert restarts_pods(body(kind, api_version=api_version), ["metadata.labels.x", field]) is restarts
