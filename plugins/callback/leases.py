@@ -1,0 +1,113 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Renews the leases that a run has taken on clusters, and ends them with the run."""
+
+from __future__ import annotations
+
+DOCUMENTATION = """
+name: leases
+type: aggregate
+short_description: Keep clusters for the run that works on them, until it ends
+author: kubescale founders (@kubescale)
+version_added: 0.1.0
+description:
+  - Renews every Lease that the module kubescale.fleet.lease took in this run, each 15 seconds, and ends all of them
+    when the run ends, however it does. A run that is killed leaves Leases that end by themselves within a minute.
+  - Stops the run if another one has got the Lease meanwhile, as it can when this machine was asleep.
+requirements:
+  - "C(callbacks_enabled = kubescale.fleet.leases) in ansible.cfg"
+"""
+
+EXAMPLES = r"""
+# ansible.cfg
+# [defaults]
+# callbacks_enabled = kubescale.fleet.phases, kubescale.fleet.leases
+"""
+
+import atexit
+import os
+import signal
+import threading
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from ansible.plugins.callback import CallbackBase
+
+if TYPE_CHECKING:
+    from ansible.executor.stats import AggregateStats
+    from ansible.executor.task_result import CallbackTaskResult
+    from ansible_collections.kubescale.fleet.plugins.module_utils.lease import Held
+
+
+class CallbackModule(CallbackBase):
+    """The callback; Ansible calls its v2_ methods in the main process."""
+
+    CALLBACK_VERSION = 2.0
+    CALLBACK_TYPE = "aggregate"
+    CALLBACK_NAME = "kubescale.fleet.leases"
+    CALLBACK_NEEDS_ENABLED = True
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._process = os.getpid()
+        self._stop = threading.Event()
+        self._keepers: dict[str, threading.Thread] = {}
+
+    def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
+        """Begin to renew a lease that a task has taken."""
+        lease = result._result.get("lease")
+        if result._task.action != "kubescale.fleet.lease" or not lease or lease["cluster"] in self._keepers:
+            return
+        if not self._keepers:
+            # An interrupted run ends without statistics.
+            atexit.register(self._end)
+        keeper = threading.Thread(target=self._keep, args=(lease,), name=f"lease {lease['cluster']}", daemon=True)
+        self._keepers[lease["cluster"]] = keeper
+        keeper.start()
+
+    def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
+        """End all leases."""
+        self._end()
+
+    def _end(self) -> None:
+        # Workers are copies of this process, and leases are not theirs to end.
+        if os.getpid() == self._process:
+            self._stop.set()
+            for keeper in self._keepers.values():
+                keeper.join()
+            self._keepers.clear()
+
+    def _keep(self, lease: Mapping[str, Any]) -> None:
+        """Renew one lease until the run ends, and end it then."""
+        # Loaded here: whoever never takes a lease needs none of it.
+        from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (
+            ApiError,
+            KubeconfigError,
+            connect,
+        )
+        from ansible_collections.kubescale.fleet.plugins.module_utils.lease import (
+            DURATION,
+            RENEWAL,
+            Held,
+            LostError,
+            release,
+            renew,
+            this_run,
+        )
+
+        held: Held = Held(lease["cluster"], this_run(self._process), DURATION, lease["ahead"])
+        while True:
+            ended = self._stop.wait(RENEWAL)
+            try:
+                api = connect(lease["kubeconfig"], lease["context"])
+                (release if ended else renew)(api, held)
+            except LostError as error:
+                if not ended:
+                    self._display.error(f"{error}. This run stops.")
+                    os.kill(self._process, signal.SIGINT)
+                return
+            except (ApiError, KubeconfigError) as error:
+                # Another try comes before the lease ends; at the end of the run it ends by itself.
+                self._display.vv(f"lease of cluster {lease['cluster']}: {error}")
+            if ended:
+                return
