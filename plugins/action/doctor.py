@@ -7,7 +7,7 @@ from __future__ import annotations
 import datetime
 import json
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -70,7 +70,7 @@ class ActionModule(ActionBase):
         try:
             apps = choose(parse_apps(arguments["apps"]), arguments["app"])
             api = connect(arguments["kubeconfig"])
-            settings, seen = self.circumstances(api, arguments, variables)
+            settings, seen = circumstances(api, arguments["prometheus_flavor"], variables, self._templar.template)
             diagnosis = examine(HastyReader(api), apps, settings, seen)
             if arguments["file"]:
                 content = json.dumps(diagnosis.document(cluster), indent=1)
@@ -79,26 +79,29 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"doctor {cluster}: {error}") from None
         return told(cluster, diagnosis, arguments)
 
-    def circumstances(
-        self, api: Api, arguments: Mapping[str, Any], variables: Mapping[str, Any]
-    ) -> tuple[Settings, Seen]:
-        """What is the same for all that is examined, and what only the controller can see."""
 
-        def variable(name: str, default: str) -> str:
-            return str(self._templar.template(variables.get(name, default)))
+def circumstances(
+    api: Api, flavor: str, variables: Mapping[str, Any], template: Callable[[Any], Any]
+) -> tuple[Settings, Seen]:
+    """What is the same for all that is examined, and what only the controller can see.
 
-        now = datetime.datetime.now(datetime.UTC)
-        server_now = api.clock()  # the first request: an API server that is out of reach ends it here
-        adapter = "prometheus_adapter" if variable("prometheus_adapter_state", "present") == "present" else ""
-        server = "metrics_server" if variable("metrics_server_state", "present") == "present" else ""
-        owners = {
-            RESOURCE_API: adapter if variable("resource_metrics_owner", "metrics_server") == "adapter" else server,
-            CUSTOM_API: adapter,
-            EXTERNAL_API: adapter if variable("external_metrics_owner", "adapter") == "adapter" else "",
-        }
-        flavor = arguments["prometheus_flavor"]
-        settings = Settings(server_now or now, SERVICES[flavor], flavor, owners)
-        return settings, Seen(now, server_now, server_certificate(api.server))
+    ``flavor`` is how Prometheus is run, ``variables`` are those of the cluster's host, ``template`` resolves a value.
+    """
+
+    def variable(name: str, default: str) -> str:
+        return str(template(variables.get(name, default)))
+
+    now = datetime.datetime.now(datetime.UTC)
+    server_now = api.clock()  # the first request: an API server that is out of reach ends it here
+    adapter = "prometheus_adapter" if variable("prometheus_adapter_state", "present") == "present" else ""
+    server = "metrics_server" if variable("metrics_server_state", "present") == "present" else ""
+    owners = {
+        RESOURCE_API: adapter if variable("resource_metrics_owner", "metrics_server") == "adapter" else server,
+        CUSTOM_API: adapter,
+        EXTERNAL_API: adapter if variable("external_metrics_owner", "adapter") == "adapter" else "",
+    }
+    settings = Settings(server_now or now, SERVICES[flavor], flavor, owners)
+    return settings, Seen(now, server_now, server_certificate(api.server))
 
 
 class HastyReader:

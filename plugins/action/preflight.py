@@ -45,6 +45,7 @@ CHECKS: tuple[tuple[Callable[..., list[str]], tuple[str, ...]], ...] = (
     (preflight.check_volume, ("prometheus_flavor", "prometheus_storage_class", "prometheus_replicas")),
     (preflight.check_sample_apps, ("sample_apps",)),
     (preflight.check_order, ("prometheus_adapter_relist_interval", "prometheus_adapter_max_age")),
+    *((preflight.check_least, (name,)) for name in preflight.LEAST),
 )
 NETWORKS = ("control_plane_pod_network", "control_plane_service_network")
 # Variables that say where parts come from; machines and the hosts of APIs use them.

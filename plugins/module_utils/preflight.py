@@ -71,9 +71,25 @@ FORMER_VARIABLES = {
 SHARED_VARIABLES: dict[str, dict[str, Any]] = {
     "autoscaled_apps": {"type": "raw"},
     "sample_apps": {"type": "raw"},
+    "cluster_renamed_from": {"type": "str"},
     "high_availability": {"type": "bool"},
     "resource_metrics_owner": {"choices": ["metrics_server", "adapter"]},
     "external_metrics_owner": {"choices": ["adapter", "none"]},
+    "rollout_parallel": {"type": "int"},
+    "rollout_max_failures": {"type": "int"},
+    "rollout_on_failure": {"choices": ["halt", "rollback"]},
+    "rollout_canary": {"type": "bool"},
+    "rollout_timeout": {"type": "int"},
+    "rollout_gate_timeout": {"type": "int"},
+    "rollout_soak": {"type": "int"},
+}
+# The least that some of them may be.
+LEAST = {
+    "rollout_parallel": 1,
+    "rollout_max_failures": 0,
+    "rollout_timeout": 1,
+    "rollout_gate_timeout": 0,
+    "rollout_soak": 0,
 }
 
 
@@ -149,6 +165,13 @@ def check_version(version: Setting, pinned: Sequence[str]) -> list[str]:
         f"{version}: is not a pinned version; allowed: {', '.join(pinned)} (files/artifacts.yml). For another one, "
         "leave this variable out and set artifacts_versions"
     ]
+
+
+def check_least(setting: Setting) -> list[str]:
+    """Check that a number is not smaller than it may be; check_option says so if it is none."""
+    if not isinstance(setting.value, int) or setting.value >= LEAST[setting.name]:
+        return []
+    return [f"{setting}: must be {LEAST[setting.name]} or more"]
 
 
 def check_same(settings: Sequence[Setting]) -> list[str]:

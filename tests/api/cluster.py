@@ -58,18 +58,21 @@ class Authority:
         self.file.write_bytes(self.certificate.public_bytes(serialization.Encoding.PEM))
 
     def issue(
-        self, name: str, organization: str | None = None, addresses: list[str] | None = None
+        self, name: str, organization: str | None = None, addresses: list[str] | None = None, expired: bool = False
     ) -> tuple[Path, Path]:
         """Files of a certificate for server and client use, and of its key."""
         key = ec.generate_private_key(ec.SECP256R1())
         usages = [ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH]
-        certificate = self._sign(name, key.public_key(), organization, addresses or [], usages)
+        certificate = self._sign(name, key.public_key(), organization, addresses or [], usages, expired)
         files = self.folder / f"{name}.crt", self.folder / f"{name}.key"
         files[0].write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         files[1].write_bytes(private_pem(key))
         return files
 
-    def _sign(self, name: str, public: Any, organization: str | None, addresses: list[str], usages: list[Any]) -> Any:
+    def _sign(
+        self, name: str, public: Any, organization: str | None, addresses: list[str], usages: list[Any],
+        expired: bool = False,
+    ) -> Any:  # fmt: skip
         attributes = [x509.NameAttribute(NameOID.COMMON_NAME, name)]
         if organization:
             attributes.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization))
@@ -82,7 +85,7 @@ class Authority:
             .public_key(public)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - datetime.timedelta(minutes=5))
-            .not_valid_after(now + datetime.timedelta(days=1))
+            .not_valid_after(now + (-datetime.timedelta(minutes=1) if expired else datetime.timedelta(days=1)))
             .add_extension(x509.BasicConstraints(ca=not usages, path_length=None), critical=True)
         )
         if usages:
@@ -126,12 +129,13 @@ def _process(command: list[str], log: Path) -> Iterator[subprocess.Popen[bytes]]
 
 
 @contextmanager
-def control_plane(folder: Path) -> Iterator[Path]:
+def control_plane(folder: Path, authority: Authority | None = None) -> Iterator[Path]:
     """Run a control plane whose files are in `folder`; gives the path of its kubeconfig, and stops it in the end.
 
-    Raises RuntimeError, with the last words of the process, if it does not become ready.
+    `authority` signs its certificates, one of its own if left out. Raises RuntimeError, with the last words
+    of the process, if it does not become ready.
     """
-    authority = Authority(folder)
+    authority = authority or Authority(folder)
     serving = authority.issue("kube-apiserver", addresses=["127.0.0.1", "10.96.0.1"])
     admin = authority.issue("admin", "system:masters")
     accounts = authority.issue("service-accounts")

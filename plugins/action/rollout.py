@@ -1,0 +1,290 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Action plugin of kubescale.fleet.rollout: works in the controller's process, documented in the module."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ansible import constants, context
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from ansible.utils.display import Display
+from ansible.utils.vars import load_extra_vars
+from ansible_collections.kubescale.fleet.plugins.module_utils import rollout, run_record
+from ansible_collections.kubescale.fleet.plugins.module_utils.child_runs import (
+    INTERRUPTED,
+    ChildError,
+    Children,
+    Files,
+    Outcome,
+    child_environment,
+    child_options,
+    tag_options,
+)
+from ansible_collections.kubescale.fleet.plugins.module_utils.preflight import (
+    LEAST,
+    SHARED_VARIABLES,
+    Setting,
+    check_least,
+    check_option,
+)
+from ansible_collections.kubescale.fleet.plugins.module_utils.rollout import Ring, Rollout, RolloutError, Target
+from ansible_collections.kubescale.fleet.plugins.module_utils.runs import RUN_VARIABLE, run_id
+
+display = Display()
+
+COLLECTION = Path(__file__).resolve().parents[2]
+#: Parts of the collection that make what a run does.
+PARTS = ("files", "playbooks", "plugins", "roles")
+STATE, LOCK, FOLDER, MERGED = "rollout.json", "rollout.lock", "rollout", "rollout.record"
+#: Of a ring as a whole, so the same for all of its clusters: variable and default.
+OF_RINGS = {"rollout_parallel": 5, "rollout_max_failures": 0, "rollout_on_failure": "halt"}
+TIMEOUT = "rollout_timeout"
+ON_FAILURE = ("halt", "rollback")
+ARGUMENTS: dict[str, Any] = {
+    "playbook": {"type": "str", "default": "kubescale.fleet.rollout_cluster"},
+    "rollback_playbook": {"type": "str", "default": "kubescale.fleet.rollback"},
+    "restart": {"type": "bool", "default": False},
+}
+
+
+class Place(NamedTuple):
+    """Where a rollout keeps what is known of it; ``lock`` is a file descriptor."""
+
+    folder: Path
+    lock: int
+
+    @property
+    def state(self) -> Path:
+        """What is known of the rollout."""
+        return self.folder / STATE
+
+    def files(self, name: str) -> Files:
+        """What a child leaves."""
+        return Files(self.folder / FOLDER / f"{name}.log", self.folder / FOLDER / f"{name}.json")
+
+
+class ActionModule(ActionBase):
+    """Roll out to all clusters of the play, ring after ring."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+    _supports_check_mode = True
+
+    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Result of the task: rollout, changed. Raises AnsibleActionFail when it cannot begin."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        _unused, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+        variables: dict[str, Any] = task_vars or {}
+        hosts = {name: variables["hostvars"][name] for name in variables["ansible_play_hosts_all"]}
+        try:
+            rings = rings_of(hosts)
+            if self._task.check_mode:
+                tell(plan(rings))
+                return result | {"msg": "check mode: nothing was begun; playbooks/plan.yml says what would change"}
+            options = child_options(context.CLIARGS)
+            state_dir = Path(next(iter(hosts.values()))["cluster_state_dir"]).parent
+            digest = self.digest(rings, args)
+            with the_only_one(state_dir / run_record.FLEET_FOLDER) as place:
+                state = begin(place, rings, digest, args["restart"], run_id(variables))
+                return result | self.roll(place, rings, state, args, options)
+        except (ChildError, RolloutError, ValueError) as error:
+            raise AnsibleActionFail(f"rollout: {error}") from None
+        except OSError as error:
+            raise AnsibleActionFail(f"rollout: its files cannot be used: {error}") from None
+
+    def digest(self, rings: Sequence[Ring], args: Mapping[str, Any]) -> str:
+        """Stands for all that a rollout is made from."""
+        told = context.CLIARGS
+        given = {
+            name: value
+            for name, value in load_extra_vars(self._loader).items()
+            if not name.startswith("rollout_") and name != RUN_VARIABLE
+        }
+        places = rollout.inventory_places(told.get("inventory") or ())
+        clusters = [[ring.number, sorted(target.name for target in ring.targets)] for ring in rings]
+        what = [args["playbook"], list(told.get("tags") or ()), list(told.get("skip_tags") or ())]
+        return rollout.digest_of([*places, *(COLLECTION / part for part in PARTS)], given, clusters, what)
+
+    def roll(
+        self, place: Place, rings: Sequence[Ring], state: dict[str, Any], args: Mapping[str, Any],
+        options: Sequence[str],
+    ) -> dict[str, Any]:  # fmt: skip
+        """Work on all clusters that have not passed; return the result of the task."""
+        children = Children(tell, [place.lock])
+        ident = state["id"]
+
+        def child(
+            ring: Ring, target: Target, playbook: str, name: str, tags: Sequence[str], **extra: str
+        ) -> Outcome:  # fmt: skip
+            files = place.files(name)
+            limit = ["--limit", ",".join(target.hosts), "--extra-vars", json.dumps({RUN_VARIABLE: ident, **extra})]
+            return children.run(
+                [*options, *tags, *limit, playbook],
+                target.name,
+                f"ring {ring.number} {target.name}",
+                files,
+                child_environment(files.record, constants.CALLBACKS_ENABLED, os.environ),
+                target.timeout,
+            )
+
+        def work(ring: Ring, target: Target) -> Outcome:
+            return child(ring, target, args["playbook"], target.name, tag_options(context.CLIARGS))
+
+        def undo(ring: Ring, target: Target) -> Outcome:
+            # Without tags: whatever this rollout has changed.
+            return child(ring, target, args["rollback_playbook"], f"{target.name}.rollback", [], run=ident)
+
+        def save(now: Mapping[str, Any]) -> None:
+            rollout.save_state(place.state, now)
+
+        tell(f"rollout {ident}: what each cluster says is in {place.folder / FOLDER}")
+        try:
+            with signals() as wanted:
+                order = Rollout(state, work, undo, save, tell, wanted, children.end_all)
+                order.run(rings)
+        finally:
+            tell(rollout.describe(state))
+        return self.outcome(place, state)
+
+    @staticmethod
+    def outcome(place: Place, state: Mapping[str, Any]) -> dict[str, Any]:
+        """Result of the task."""
+        clusters: dict[str, dict[str, Any]] = state["clusters"]
+        result: dict[str, Any] = {
+            "changed": any(entry.get("changed") for entry in clusters.values()),
+            "rollout": {key: state[key] for key in ("id", "result", "clusters")},
+        }
+        names = [name + part for name in clusters for part in ("", ".rollback")]
+        records = [record for name in names if (record := run_record.read(place.files(name).record))]
+        with suppress(OSError):  # a page that lacks it is no reason to call a rollout failed
+            run_record.save(place.folder / MERGED, rollout.record_of(state, records))
+            result["run_record"] = str(place.folder / MERGED)
+        bad = {name: entry for name, entry in clusters.items() if entry["state"] != "passed"}
+        if not bad:
+            return result | {"msg": "all clusters passed"}
+        lines = [f"- ring {entry['ring']} {name}: {entry['state']}{why(entry)}" for name, entry in bad.items()]
+        end = {"done": "went through", INTERRUPTED: "was interrupted"}.get(state["result"], "was halted")
+        advice = "" if state["result"] == "done" else " The same command goes on with those that have not passed."
+        title = f"The rollout {end}; {len(bad)} of {len(clusters)} clusters have not passed.{advice}"
+        return result | {"failed": True, "msg": "\n".join([title, *lines])}
+
+
+def why(entry: Mapping[str, Any]) -> str:
+    """Why a cluster has not passed, as the end of a sentence."""
+    return f": {entry['reason']}" if entry.get("reason") else ""
+
+
+def tell(text: str) -> None:
+    """Show a line, if there is still somebody who can see it."""
+    with suppress(OSError):
+        display.display(text)
+
+
+def rings_of(hosts: Mapping[str, Mapping[str, Any]]) -> list[Ring]:
+    """Rings of the clusters whose API hosts are given with their variables.
+
+    Raises RolloutError for what is not allowed, with all that is wrong.
+    """
+    rings: dict[int, Ring] = {}
+    wrong: list[str] = []
+    terms_of: dict[int, tuple[str, dict[str, Any]]] = {}
+    for host, known in hosts.items():
+        number = int(known["cluster_ring"])
+        terms: dict[str, Any] = {}
+        for name, default in {**OF_RINGS, TIMEOUT: Target.timeout}.items():
+            setting, problems = check_option(Setting(name, known.get(name, default)), SHARED_VARIABLES[name])
+            problems += check_least(setting) if name in LEAST else []
+            terms[name] = setting.value
+            wrong += [f"{problem} [{host}]" for problem in problems]
+        first, others = terms_of.setdefault(number, (host, terms))
+        wrong += [
+            f"{host}: {name} is {terms[name]!r}, but {others[name]!r} for {first}; all clusters of ring {number} must "
+            f"have the same (group_vars/ring_{number}.yml)"
+            for name in OF_RINGS
+            if terms[name] != others[name]
+        ]
+        target = Target(
+            str(known["cluster_name"]),
+            (host, *known["cluster_control_plane"], *known["cluster_workers"]),
+            terms[TIMEOUT],
+        )
+        ring = rings.get(number) or Ring(
+            number,
+            (),
+            terms["rollout_parallel"],
+            terms["rollout_max_failures"],
+            terms["rollout_on_failure"] == "rollback",
+        )
+        rings[number] = replace(ring, targets=(*ring.targets, target))
+    if wrong:
+        raise RolloutError("nothing was begun:\n" + "\n".join(f"- {text}" for text in dict.fromkeys(wrong)))
+    return [rings[number] for number in sorted(rings)]
+
+
+def plan(rings: Sequence[Ring]) -> str:
+    """The order of a rollout, for a person."""
+    lines = []
+    for ring in rings:
+        names = ", ".join(target.name for target in ring.targets)
+        then = "then they are rolled back and" if ring.roll_back else "then"
+        lines.append(
+            f"ring {ring.number}: {names}; {ring.parallel} at a time; {ring.max_failures} may fail, {then} it halts"
+        )
+    return "\n".join(lines)
+
+
+def begin(place: Place, rings: Sequence[Ring], digest: str, restart: bool, ident: str) -> dict[str, Any]:
+    """State of the rollout that goes on, or of a new one; says which. Raises OSError and RolloutError."""
+    state = None if restart else rollout.read_state(place.state)
+    anew = "that was asked for (rollout_restart)" if restart else rollout.goes_on(state, digest)
+    if state and not anew:
+        passed = rollout.resume(state)
+        names = ", ".join(passed) or "none"
+        tell(f"rollout {state['id']} goes on; have passed already, and are left alone: {names}")
+        return state
+    tell(f"rollout {ident} begins with the first ring: {anew}")
+    shutil.rmtree(place.folder / FOLDER, ignore_errors=True)
+    (place.folder / FOLDER).mkdir()
+    return rollout.new_state(ident, digest, rings, time.time())
+
+
+@contextmanager
+def the_only_one(folder: Path) -> Iterator[Place]:
+    """The place of a fleet's rollout, for one rollout at a time. Children hold the lock, too, until they have ended."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / LOCK).open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise RolloutError(
+                f"another rollout works on this fleet, or its last clusters are just being ended ({folder / LOCK}). "
+                "Wait for its end"
+            ) from None
+        yield Place(folder, file.fileno())
+
+
+@contextmanager
+def signals() -> Iterator[Any]:
+    """A function that tells whether this run is still wanted: no signal came to end it, and its main process lives."""
+    ended = threading.Event()
+    parent = os.getppid()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = [signal.signal(number, lambda _number, _frame: ended.set()) for number in numbers]
+    try:
+        yield lambda: not ended.is_set() and os.getppid() == parent
+    finally:
+        for number, handler in zip(numbers, before, strict=True):
+            signal.signal(number, handler)
