@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from pages import REPOSITORY, keep
 
-REPOSITORY = Path(__file__).resolve().parent.parent
 COLLECTION = "kubescale.fleet"
 # Longer defaults get a block of their own.
 INLINE = 60
@@ -66,9 +66,14 @@ def variable(name: str, option: Mapping[str, Any]) -> str:
 def runs_of(role: str, playbooks: Path = REPOSITORY / "playbooks") -> list[tuple[str, str]]:
     """Find the plays that run a role: pairs of playbook file name and hosts."""
     found = []
-    for file in sorted(playbooks.glob("*.yml")):
+    # ready.yml ends what others have begun.
+    for file in sorted(set(playbooks.glob("*.yml")) - {playbooks / "ready.yml"}):
         for play in yaml.safe_load(file.read_text(encoding="utf-8")):
-            if any(entry["role"] == f"{COLLECTION}.{role}" for entry in play.get("roles", [])):
+            roles = [entry["role"] for entry in play.get("roles", [])]
+            imports = [task.get("ansible.builtin.import_role", {}) for task in play.get("tasks", [])]
+            # What takes one file of a role only is not the role.
+            roles += [entry["name"] for entry in imports if entry and "tasks_from" not in entry]
+            if f"{COLLECTION}.{role}" in roles and (file.name, play["hosts"]) not in found:
                 found.append((file.name, play["hosts"]))
     return found
 
@@ -89,20 +94,6 @@ def readme(role: Path) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def main(arguments: Sequence[str]) -> int:
-    """Write, or with --check compare; return the exit status."""
-    stale = []
-    for specs in sorted(REPOSITORY.glob("roles/*/meta/argument_specs.yml")):
-        role = specs.parents[1]
-        file, text = role / "README.md", readme(role)
-        if not file.exists() or file.read_text(encoding="utf-8") != text:
-            stale.append(str(file.relative_to(REPOSITORY)))
-            if "--check" not in arguments:
-                file.write_text(text, encoding="utf-8")
-    for name in stale:
-        print(name)
-    return 1 if stale and "--check" in arguments else 0
-
-
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    roles = sorted((REPOSITORY / "roles").iterdir())
+    sys.exit(keep({role / "README.md": readme(role) for role in roles}, sys.argv[1:]))

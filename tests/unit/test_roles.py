@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import importlib.util
 import re
 from pathlib import Path
 from typing import Any
 
 import pytest
+import role_readmes
 import yaml
 from ansible_collections.kubescale.fleet.plugins.action import preflight, reach
 from ansible_collections.kubescale.fleet.plugins.module_utils import preflight as module_utils
@@ -17,12 +17,6 @@ ROLES = sorted(path for path in (REPOSITORY / "roles").iterdir() if path.is_dir(
 PINS = yaml.safe_load((REPOSITORY / "files/artifacts.yml").read_text())["components"]
 # Versions that are named after the role, not after the component.
 COMPONENTS = {"control_plane_version": "kubernetes", "cni_version": "flannel", "load_version": "vegeta"}
-
-_spec = importlib.util.spec_from_file_location("role_readmes", REPOSITORY / "docs/role_readmes.py")
-assert _spec
-assert _spec.loader
-role_readmes = importlib.util.module_from_spec(_spec)
-_spec.loader.exec_module(role_readmes)
 
 each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 
@@ -98,13 +92,21 @@ def test_readme_is_the_generated_one(role: Path) -> None:
     assert (role / "README.md").read_text(encoding="utf-8") == role_readmes.readme(role), "run: make docs"
 
 
+def roles_of(play: dict[str, Any]) -> list[dict[str, Any]]:
+    """Whole roles that a play runs: in its list of roles, or by a task."""
+    imports = [task for task in play.get("tasks", []) if "ansible.builtin.import_role" in task]
+    whole = [task for task in imports if "tasks_from" not in task["ansible.builtin.import_role"]]
+    return play.get("roles", []) + [{**task, "role": task["ansible.builtin.import_role"]["name"]} for task in whole]
+
+
 @each_role
 def test_one_play_runs_it_by_its_tag(role: Path) -> None:
     entries = [
         (number, entry)
-        for number, (_, play) in enumerate(plays())
-        for entry in play.get("roles", [])
-        if entry["role"] == f"kubescale.fleet.{role.name}"
+        for number, (file, play) in enumerate(plays())
+        for entry in roles_of(play)
+        # It ends what others have begun.
+        if entry["role"] == f"kubescale.fleet.{role.name}" and file != "ready.yml"
     ]
     # One whose place depends on a variable is named at each of its places.
     assert len({number for number, _entry in entries}) == 1
@@ -119,11 +121,11 @@ def test_one_play_runs_it_by_its_tag(role: Path) -> None:
 def test_waiting_tasks_have_the_tags_of_all_roles_of_their_play(file: str, play: dict[str, Any]) -> None:
     if file == "ready.yml":
         return  # another test has it
-    waits = [task for task in play.get("post_tasks", []) if "kubescale.fleet.apply_set_ready" in task]
+    waits = [task for task in play.get("tasks", []) if "kubescale.fleet.apply_set_ready" in task]
     defers = "kubescale.fleet.apply_set" in play.get("module_defaults", {})
     assert len(waits) == int(defers), f"{file}: a play whose roles do not wait must wait at its end"
     for task in waits:
-        assert sorted(task["tags"]) == sorted({tag for entry in play["roles"] for tag in entry["tags"]})
+        assert sorted(task["tags"]) == sorted({tag for entry in roles_of(play) for tag in entry["tags"]})
 
 
 @each_role
@@ -152,13 +154,11 @@ def test_site_waits_at_its_end_for_every_role_that_did_not_wait() -> None:
     ]
     # What is applied last is waited for, too.
     *applied, task = load(REPOSITORY / "playbooks/ready.yml")[-1]["tasks"]
-    tags = {tag for play in deferring for entry in play["roles"] for tag in entry["tags"]}
+    tags = {tag for play in deferring for entry in roles_of(play) for tag in entry["tags"]}
     assert sorted(task["tags"]) == sorted(tags)
     assert {tag for earlier in applied for tag in earlier["tags"]} <= tags
     assert "kubescale.fleet.apply_set_ready" in task
-    assert all(
-        post["when"] == "not (site_waits_later | default(false))" for play in deferring for post in play["post_tasks"]
-    )
+    assert all(play["tasks"][-1]["when"] == "not (site_waits_later | default(false))" for play in deferring)
 
 
 def test_preflight_checks_variables_that_exist() -> None:
