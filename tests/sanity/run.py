@@ -35,7 +35,8 @@ def ignore_lines(rules: list[dict[str, Any]], collection: Path) -> list[str]:
     lines = []
     for entry in rules:
         for pattern in entry["files"]:
-            files = {str(file.relative_to(collection)) for file in collection.glob(pattern)}
+            found = {file: str(file.relative_to(collection)) for file in collection.glob(pattern)}
+            files = {f"{name}/" if file.is_dir() else name for file, name in found.items()}
             if not files:
                 raise ValueError(f"tests/sanity/ignores.yml: no file is {pattern}")
             names = sorted(files - set(entry.get("except", [])))
