@@ -90,7 +90,7 @@ artifacts: setup  ## fill the cache with every binary and image
 
 # What CI runs, the shortest first; CONTRIBUTING.md says what each one takes.
 SCENARIOS := debian13 default kind interrupted
-ALL_SCENARIOS := $(SCENARIOS) apps lab existing airgapped mirror samples faults standalone doctor ha
+ALL_SCENARIOS := $(SCENARIOS) apps lab existing airgapped mirror samples faults standalone doctor ha fleet
 
 molecule: setup  ## clusters in containers: the scenarios that CI runs, or SCENARIOS="lab existing"
 	@for scenario in $(SCENARIOS); do molecule test --scenario-name $$scenario || exit; done
