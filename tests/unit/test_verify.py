@@ -6,6 +6,7 @@ import base64
 import copy
 import datetime
 import threading
+import time
 from pathlib import Path
 from typing import Any
 
@@ -497,7 +498,13 @@ def test_waiting_ends_when_a_watched_list_changes():
 def test_what_cannot_be_watched_is_asked_again(monkeypatch):
     monkeypatch.setattr(verify, "POLL_SECONDS", 0.05)
     cluster = Recorded(broken(TARGETS, success({"activeTargets": [DOWN]})))
-    threading.Timer(0.2, lambda: setattr(cluster, "answers", healthy())).start()
+
+    def heal():
+        while cluster.asked.count(TARGETS) < 3:
+            time.sleep(0.01)
+        cluster.answers = healthy()
+
+    threading.Thread(target=heal, daemon=True).start()
     assert run(cluster, timeout=30, only="prometheus_targets")["prometheus_targets"].ok
     assert cluster.asked.count(TARGETS) > 2
 
