@@ -104,7 +104,9 @@ class CallbackModule(CallbackBase):
             except LostError as error:
                 if not ended:
                     self._display.error(f"{error}. This run stops.")
-                    os.kill(self._process, signal.SIGINT)
+                    # What runs in the background of a shell or under nohup ignores the first.
+                    ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
+                    os.kill(self._process, signal.SIGTERM if ignored else signal.SIGINT)
                 return
             except (ApiError, KubeconfigError) as error:
                 # Another try comes before the lease ends; at the end of the run it ends by itself.

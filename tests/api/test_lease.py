@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 import signal
@@ -112,7 +113,11 @@ def start(inventory: Path, playbook: Path | str, log: Path, **environment: str) 
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(inventory), str(playbook)]
     settings = {**os.environ, "KUBESCALE_STATE_DIR": str(inventory.parent / "state"), **environment}
     with log.open("wb") as output:
-        return subprocess.Popen(command, cwd=REPOSITORY, env=settings, stdout=output, stderr=subprocess.STDOUT)
+        # Tests in the background of a shell ignore SIGINT, and so would what they start.
+        heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+        return subprocess.Popen(
+            command, cwd=REPOSITORY, env=settings, stdout=output, stderr=subprocess.STDOUT, preexec_fn=heed
+        )
 
 
 def words_of(log: Path) -> str:

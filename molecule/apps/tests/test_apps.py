@@ -425,6 +425,8 @@ def everything(api: kube.Api) -> set[tuple[str, str, str]]:
         (kind, item["metadata"].get("namespace", ""), item["metadata"]["name"])
         for (_group, kind), version in kinds.items()
         for item in api.list(version, kind, metadata_only=True).items
+        # What a set was to be is kept; each run that wants something else adds to that.
+        if "fleet.kubescale.io/revision-of" not in item["metadata"].get("labels", {})
     }
 
 
