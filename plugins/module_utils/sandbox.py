@@ -14,9 +14,11 @@ import hashlib
 import ipaddress
 import json
 import os
+import posixpath
 import resource
 import shutil
 import subprocess
+import tarfile
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -206,6 +208,27 @@ class Sandbox:
                 temporary.replace(self.archive)
         return self.archive
 
+    def var(self) -> Path:
+        """Return the archive of what the root file system has in /var; makes it if the cache has none.
+
+        podman fills no volume with a link that leads out of it: such a one (to a README, in Debian) is left out.
+        """
+        made_of = self.root_filesystem()
+        archive = made_of.with_suffix(".var.tar")
+        with (archive.parent / ".lock").open("w", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not archive.exists():
+                temporary = archive.with_name(f"{archive.name}.new")
+                with tarfile.open(made_of) as whole, tarfile.open(temporary, "w") as part:
+                    for member in whole:
+                        name = member.name.removeprefix("./var/")
+                        leads = posixpath.normpath(posixpath.join(posixpath.dirname(name), member.linkname))
+                        if name != member.name and not leads.startswith(".."):
+                            member.name = name
+                            part.addfile(member, whole.extractfile(member) if member.isfile() else None)
+                temporary.replace(archive)
+        return archive
+
     # -- making ----------------------------------------------------------------------------------------------------
 
     def command(self, machine: Machine) -> list[str]:
@@ -333,11 +356,13 @@ class Sandbox:
             )
 
     def _create(self, machine: Machine, has_volume: bool) -> None:
-        """Make and start a machine on an empty /var, after removing what a killed run left of it."""
+        """Make and start a machine on a fresh /var, after removing what a killed run left of it."""
         self.run("rm", "--force", "--ignore", "--time", "0", machine.name)
         if has_volume:
             self.run("volume", "rm", "--force", machine.name)
         self.run("volume", "create", "--label", f"{CLUSTER_LABEL}={self.cluster}", machine.name)
+        # On a busy host podman 4.3 now and then starts a machine before it has filled an empty volume from the image.
+        self.run("volume", "import", machine.name, str(self.var()))
         arguments = self.command(machine)
         place = arguments.index("run") + 1
         arguments[place:place] = ["--label", f"{SETTINGS_LABEL}={self.settings(machine)}"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import json
+import tarfile
 
 import pytest
 from ansible_collections.kubescale.fleet.plugins.module_utils import sandbox as module
@@ -47,7 +49,18 @@ def inotify(tmp_path, monkeypatch):
 
 
 def make(podman, tmp_path, **kwargs):
-    return Sandbox("t", tmp_path, run=podman, say=lambda _line: None, unified_cgroups=False, **kwargs)
+    box = Sandbox("t", tmp_path, run=podman, say=lambda _line: None, unified_cgroups=False, **kwargs)
+    box.archive.parent.mkdir(exist_ok=True)
+    with tarfile.open(box.archive, "w") as archive:
+        for name, content in (("./etc/hostname", b"t"), ("./var/lib/dpkg/status", b"Package: dpkg\n")):
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+        for name, target in (("./var/lock", "/run/lock"), ("./var/log/README", "../../usr/share/doc/README")):
+            link = tarfile.TarInfo(name)
+            link.type, link.linkname = tarfile.SYMTYPE, target
+            archive.addfile(link)
+    return box
 
 
 def container(box, machine, state="running", cluster="t", settings=None):
@@ -79,9 +92,21 @@ def test_everything_is_made_with_the_clusters_label(tmp_path):
     assert done["network"] == ["t 10.89.70.0/24"]
     runs = [call for call in podman.done if "run" in call]
     assert len(runs) == 2
-    assert all(f"{module.CLUSTER_LABEL}=t" in call for call in podman.done if call[0] != "rm")
+    made = [call for call in podman.done if call[0] != "rm" and call[:2] != ["volume", "import"]]
+    assert all(f"{module.CLUSTER_LABEL}=t" in call for call in made)
     assert sum("127.0.0.1:30080:30080/tcp" in call for call in runs) == 1
     assert all(call[:2] == ["--runtime", "runc"] for call in runs)
+
+
+def test_a_machines_var_is_filled_before_it_starts(tmp_path):
+    podman = Podman(networks=[NETWORK])
+    box = make(podman, tmp_path)
+    box.present([CP])
+    assert podman.verbs() == ["rm", "volume", "volume", "run"]
+    (filled,) = [call for call in podman.done if call[:2] == ["volume", "import"]]
+    assert filled[2] == CP.name
+    with tarfile.open(filled[3]) as archive:
+        assert {item.name: item.size for item in archive} == {"lib/dpkg/status": 14, "lock": 0}
 
 
 def test_running_machines_need_nothing(tmp_path):
