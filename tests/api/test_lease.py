@@ -127,8 +127,9 @@ def words_of(log: Path) -> str:
 
 @pytest.fixture
 def busy(tmp_path: Path) -> Path:
-    """A playbook that takes the lease and then waits for a file."""
-    tasks: list[dict[str, Any]] = [{"name": "Go on later", "ansible.builtin.wait_for": {"path": str(tmp_path / "go")}}]
+    """A playbook that takes the lease, notes that it is at work, and waits for a file."""
+    command = f"touch {tmp_path / 'working'}; until test -e {tmp_path / 'go'}; do sleep 0.1; done"
+    tasks: list[dict[str, Any]] = [{"name": "Work", "ansible.builtin.shell": command}]
     plays = [
         {"name": "Lease", "ansible.builtin.import_playbook": str(REPOSITORY / "playbooks/lease.yml")},
         {"name": "Work", "hosts": "clusters", "gather_facts": False, "tasks": tasks},
@@ -144,6 +145,14 @@ def wait_until_held(api: Api) -> str:
         if event.object["metadata"]["name"] == lease.NAME and (holder := event.object["spec"].get("holderIdentity")):
             return str(holder)
     pytest.fail("nobody took the lease")
+
+
+def wait_until_working(folder: Path) -> None:
+    """Past the results of tasks: Ansible hangs if it is interrupted while one of its workers reports."""
+    end = time.monotonic() + 60
+    while not (folder / "working").exists():
+        assert time.monotonic() < end, words_of(folder / "first.log")
+        time.sleep(0.1)
 
 
 def test_two_runs_at_once(api: Api, kubeconfig: Path, busy: Path, tmp_path: Path) -> None:
@@ -165,7 +174,7 @@ def test_run_after_an_interrupted_one(
 ) -> None:
     inventory = write_inventory(tmp_path, kubeconfig)
     first = start(inventory, busy, tmp_path / "first.log")
-    wait_until_held(api)
+    wait_until_working(tmp_path)
     first.send_signal(end)
     first.wait(60)
     (tmp_path / "go").touch()
