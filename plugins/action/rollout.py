@@ -256,6 +256,8 @@ def begin(place: Place, rings: Sequence[Ring], digest: str, restart: bool, ident
         tell(f"rollout {state['id']} goes on; have passed already, and are left alone: {names}")
         return state
     tell(f"rollout {ident} begins with the first ring: {anew}")
+    if names := rollout.left_out(state, rings):
+        tell(f"Mind: not in this rollout, so they stay as the last one left them: {names}")
     shutil.rmtree(place.folder / FOLDER, ignore_errors=True)
     (place.folder / FOLDER).mkdir()
     return rollout.new_state(ident, digest, rings, time.time())

@@ -109,6 +109,14 @@ def resume(state: dict[str, Any]) -> list[str]:
     return [name for name, entry in state["clusters"].items() if entry["state"] == "passed"]
 
 
+def left_out(state: Mapping[str, Any] | None, rings: Iterable[Ring]) -> str:
+    """Clusters that have not passed in the last rollout and are not in this one, with how they ended there."""
+    known = {target.name for ring in rings for target in ring.targets}
+    last = state["clusters"] if state else {}
+    open_ends = {name: entry["state"] for name, entry in last.items() if name not in known}
+    return ", ".join(f"{name} ({ended})" for name, ended in open_ends.items() if ended != "passed")
+
+
 def files_below(places: Iterable[Path]) -> Iterator[Path]:
     """Files at places and below them, in an order that does not change."""
     for place in places:

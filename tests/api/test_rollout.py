@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -73,9 +73,7 @@ class Fleet:
     def __init__(self, folder: Path, servers: Servers) -> None:
         self.folder = folder
         self.servers = servers
-        clusters = {name: {"ring": ring, "kubeconfig": f"{name}.kubeconfig"} for name, ring in RINGS.items()}
-        content = {"plugin": "kubescale.fleet.clusters", "clusters": clusters}
-        (folder / "clusters.yml").write_text(yaml.safe_dump(content))
+        self.consist_of(RINGS)
         (folder / "rollout.yml").write_text(PARENT)
         (folder / "child.yml").write_text(CHILD)
         for name in ("near", "next"):
@@ -85,6 +83,12 @@ class Fleet:
         # What this cluster shall be differs from test to test.
         variables = {"value": folder.name, "rollout_soak": 0, "prometheus_state": "absent", "demo_app_state": "absent"}
         (folder / "group_vars/all.yml").write_text(yaml.safe_dump(variables))
+
+    def consist_of(self, names: Iterable[str]) -> None:
+        """Write the inventory of some of the clusters."""
+        clusters = {name: {"ring": RINGS[name], "kubeconfig": f"{name}.kubeconfig"} for name in names}
+        content = {"plugin": "kubescale.fleet.clusters", "clusters": clusters}
+        (self.folder / "clusters.yml").write_text(yaml.safe_dump(content))
 
     def lead(self, name: str, kubeconfig: dict[str, Any]) -> None:
         """Have a cluster's kubeconfig lead somewhere."""
@@ -239,3 +243,19 @@ def test_a_rollout_killed_in_the_middle_of_a_ring_goes_on(fleet: Fleet) -> None:
     said = fleet.repair()
     assert before > 0
     assert "have passed already, and are left alone: near" in said
+
+
+def test_a_cluster_that_leaves_the_inventory_is_left_alone_and_can_come_back(fleet: Fleet) -> None:
+    ill(fleet, "refuses")
+    assert fleet.run()[0] == 2
+    fleet.servers.proxy.heal()
+    before = fleet.servers.proxy.requests
+    fleet.consist_of(name for name in RINGS if name != "far")
+    status, said = fleet.run()
+    assert status == 0, said
+    assert "not in this rollout, so they stay as the last one left them: far (failed)" in said
+    assert fleet.states == {"near": "passed", "next": "passed"}
+    assert fleet.values == {"near", "next"}
+    assert fleet.servers.proxy.requests == before
+    fleet.consist_of(RINGS)
+    fleet.repair()
