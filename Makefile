@@ -13,6 +13,8 @@ PACKAGES := aardvark-dns ca-certificates chromium chromium-driver gcc iptables l
 JAVA_PACKAGES := default-jdk-headless maven
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
+# Where it is set, every task of a run compiles all that it loads.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:  ## say what there is
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'

@@ -25,8 +25,10 @@ EXAMPLES = r"""
 """
 
 import atexit
+import importlib
 import os
 import signal
+import ssl
 import threading
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
@@ -37,6 +39,24 @@ if TYPE_CHECKING:
     from ansible.executor.stats import AggregateStats
     from ansible.executor.task_result import CallbackTaskResult
     from ansible_collections.kubescale.fleet.plugins.module_utils.lease import Held
+
+
+#: What most tasks on clusters are made of.
+NEEDED = ("action.apply_set", "action.apply_set_ready", "action.service_certificate", "lookup.artifact_version")
+
+
+def load_needed() -> None:
+    """Load what tasks need once, in the process of which the workers are forks: else each loads it for each task.
+
+    Before there is a thread that imports: a worker that is forked meanwhile would wait for that import forever.
+    """
+    plugins = __name__.partition(".plugins.")[0] + ".plugins."
+    for name in NEEDED:
+        importlib.import_module(plugins + name)
+    utils = plugins + "module_utils."
+    importlib.import_module(utils + "artifacts").load_pins()
+    importlib.import_module(utils + "sample_apps").catalogue()
+    ssl.create_default_context()
 
 
 class CallbackModule(CallbackBase):
@@ -59,6 +79,7 @@ class CallbackModule(CallbackBase):
         if result._task.action != "kubescale.fleet.lease" or not lease or lease["cluster"] in self._keepers:
             return
         if not self._keepers:
+            load_needed()
             # An interrupted run ends without statistics.
             atexit.register(self._end)
         keeper = threading.Thread(target=self._keep, args=(lease,), name=f"lease {lease['cluster']}", daemon=True)

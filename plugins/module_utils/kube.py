@@ -29,7 +29,7 @@ import urllib3
 import yaml
 from kubernetes.client import Configuration
 from kubernetes.config import ConfigException
-from kubernetes.config.kube_config import load_kube_config
+from kubernetes.config.kube_config import KubeConfigLoader
 
 #: Requests that may run at the same time over one connection pool.
 CONNECTIONS = 8
@@ -457,7 +457,8 @@ def connect(kubeconfig: str | Path, context: str | None = None, patience: float 
     # context has read them: forked Ansible workers end without clean-up handlers and would leave keys in /tmp.
     with tempfile.TemporaryDirectory(prefix="kubescale-") as scratch:
         try:
-            load_kube_config(str(path), context, configuration, persist_config=False, temp_file_path=scratch)
+            loader = KubeConfigLoader(content, context, config_base_path=str(path.parent), temp_file_path=scratch)
+            loader.load_and_set(configuration)
             tls = _tls(configuration)
         except ssl.SSLError as error:
             raise KubeconfigError(f"kubeconfig {path}: its certificates or key cannot be used: {error}") from error

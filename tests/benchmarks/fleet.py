@@ -113,6 +113,8 @@ def play(folder: Path, kubeconfigs: Sequence[Path], run: str, noise: float, fork
     phases = folder / "phases.json"
     environment = {**os.environ, "KUBESCALE_STATE_DIR": str(folder / "state"), "KUBESCALE_PHASES_FILE": str(phases)}
     environment |= {"ANSIBLE_FORKS": str(forks), "KUBESCALE_FLEET_DIR": str(folder / "fleet")}
+    # Python keeps what it has compiled, as it does for whoever did not ask it to forget.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
     ours = {os.getpid(), threading.get_native_id()}
     servers = [pid for pid in children_of(os.getpid()) if pid not in ours]
     asked, used = sum(map(requests_of, kubeconfigs)), cpu_of(servers)
