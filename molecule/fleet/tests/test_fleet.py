@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from ansible_collections.kubescale.fleet.plugins.module_utils import kube
+from ansible_collections.kubescale.fleet.plugins.module_utils.run_record import read_runs
 from load import Clicks, Watched
 from playbook_runs import REPOSITORY, Run, run_playbook
 
@@ -94,6 +95,37 @@ def test_second_run_changes_nothing() -> None:
     print(f"\nsite.yml on three clusters again: {time.monotonic() - began:.0f} s")
 
 
+@pytest.mark.parametrize("name", KUBECONFIGS)
+def test_what_a_plan_says_of_machines_and_objects_is_what_the_run_does(name: str, edited: dict[str, Any]) -> None:
+    assert edited["planned"][name]
+    assert edited["planned"][name] == edited["done"][name]
+
+
+@pytest.fixture(scope="module")
+def edited() -> dict[str, dict[str, list[str]]]:
+    """What was planned and what was done, by cluster, for an edit of the kubelets and of the demo app's autoscaler."""
+    edit: dict[str, Any] = {"node_prep_kubelet_config": {"maxPods": 100}, "demo_app_target": "3"}
+    file = STATE / "fleet.d" / "planned.json"
+    run = fleet("plan", *extra(**edit, output_file=str(file)))
+    assert run.returncode == 0, run.messages()
+    planned = json.loads(file.read_text(encoding="utf-8"))["clusters"]
+    run = fleet("site", *extra(**edit))
+    assert run.returncode == 0, run.messages()
+    done = read_runs(STATE / "fleet.d")[-1]["changes"]
+
+    def told(changes: Iterable[dict[str, Any]], cluster: str) -> list[str]:
+        return sorted(
+            json.dumps({key: value for key, value in change.items() if key != "cluster"}, sort_keys=True)
+            for change in changes
+            if change.get("cluster", cluster) == cluster
+        )
+
+    return {
+        "planned": {name: told(planned[name]["changes"], name) for name in KUBECONFIGS},
+        "done": {name: told(done, name) for name in KUBECONFIGS},
+    }
+
+
 def test_a_rollout_goes_ring_after_ring() -> None:
     run, state = rollout(demo_app_max_replicas=9)
     print(told("good change", run, state))
@@ -116,6 +148,24 @@ def test_plan_of_what_is_there_already_is_empty_and_nothing_has_drifted() -> Non
         run = fleet(playbook, *extra(demo_app_max_replicas=9))
         assert run.returncode == 0, run.messages()
         assert run.results("changed") == {}
+
+
+def test_a_canary_scales_under_load_before_its_cluster_passes() -> None:
+    with Watched(kube.connect(KUBECONFIGS["managed"]), "demo", "demo-app") as watched:
+        began = time.monotonic()
+        run = fleet(
+            "rollout",
+            "--limit",
+            "cluster_managed",
+            *extra(rollout_soak=0, rollout_canary=True, demo_app_scale_down_stabilization=15),
+        )
+        assert run.returncode == 0, run.messages()
+        ended = time.monotonic()
+    wanted = [reading.wanted for reading in watched.readings]
+    print(f"\nrollout with a canary: {ended - began:.0f} s, replicas wanted: {wanted}")
+    assert wanted[0] == 1
+    assert max(wanted) > 1
+    assert wanted[-1] < max(wanted)
 
 
 @pytest.fixture(scope="module")
