@@ -8,7 +8,6 @@ import datetime
 import json
 import ssl
 from collections.abc import Callable, Iterator, Mapping
-from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -30,6 +29,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.doctor_facts impor
     RESOURCE_API,
     Settings,
 )
+from ansible_collections.kubescale.fleet.plugins.module_utils.documents import OUTPUT_OPTIONS, write_document
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (
     CONNECT_TIMEOUT,
     Api,
@@ -61,8 +61,7 @@ class ActionModule(ActionBase):
                 "apps": {"type": "list", "elements": "dict", "required": True},
                 "app": {"type": "list", "elements": "str", "default": []},
                 "prometheus_flavor": {"type": "str", "choices": ["operator", "standalone"], "default": "operator"},
-                "output": {"type": "str", "choices": ["text", "json"], "default": "text"},
-                "file": {"type": "path"},
+                **OUTPUT_OPTIONS,
             }
         )
         variables = task_vars or {}
@@ -72,9 +71,7 @@ class ActionModule(ActionBase):
             api = connect(arguments["kubeconfig"])
             settings, seen = circumstances(api, arguments["prometheus_flavor"], variables, self._templar.template)
             diagnosis = examine(HastyReader(api), apps, settings, seen)
-            if arguments["file"]:
-                content = json.dumps(diagnosis.document(cluster), indent=1)
-                Path(arguments["file"]).write_text(f"{content}\n", encoding="utf-8")
+            write_document(arguments["file"], diagnosis.document(cluster))
         except (ApiError, AppError, KubeconfigError, UnknownAppError, OSError) as error:
             raise AnsibleActionFail(f"doctor {cluster}: {error}") from None
         return told(cluster, diagnosis, arguments)

@@ -5,13 +5,17 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySetError
+from ansible_collections.kubescale.fleet.plugins.module_utils.documents import (
+    OUTPUT_OPTIONS,
+    SET_OPTIONS,
+    write_document,
+)
 from ansible_collections.kubescale.fleet.plugins.module_utils.drift import describe, examine
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
 
@@ -26,24 +30,14 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Compare, tell, and fail if something is not in sync."""
         super().run(tmp, task_vars)
-        _unused, arguments = self.validate_argument_spec(
-            {
-                "kubeconfig": {"type": "path", "required": True},
-                "context": {"type": "str"},
-                "parent_namespace": {"type": "str", "default": "kube-system"},
-                "component": {"type": "list", "elements": "str", "default": []},
-                "output": {"type": "str", "choices": ["text", "json"], "default": "text"},
-                "file": {"type": "path"},
-            }
-        )
+        _unused, arguments = self.validate_argument_spec({**SET_OPTIONS, **OUTPUT_OPTIONS})
         variables = task_vars or {}
         cluster = variables.get("cluster_name", variables.get("inventory_hostname", ""))
         try:
             api = connect(arguments["kubeconfig"], arguments["context"])
             drift = examine(api, arguments["component"], arguments["parent_namespace"])
             document = drift.document(cluster)
-            if arguments["file"]:
-                Path(arguments["file"]).write_text(f"{json.dumps(document, indent=1)}\n", encoding="utf-8")
+            write_document(arguments["file"], document)
         except (ApiError, ApplySetError, KubeconfigError, OSError) as error:
             raise AnsibleActionFail(f"drift {cluster}: {error}") from None
         text = describe(cluster, drift)

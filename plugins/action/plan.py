@@ -5,13 +5,13 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kubescale.fleet.plugins.module_utils import plan, run_record
+from ansible_collections.kubescale.fleet.plugins.module_utils.documents import OUTPUT_OPTIONS, write_document
 
 
 class ActionModule(ActionBase):
@@ -26,8 +26,7 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         _unused, arguments = self.validate_argument_spec(
             {
-                "output": {"type": "str", "choices": ["text", "json"], "default": "text"},
-                "file": {"type": "path"},
+                **OUTPUT_OPTIONS,
                 "detailed_exit": {"type": "bool", "default": False},
             }
         )
@@ -57,8 +56,7 @@ class ActionModule(ActionBase):
     def tell(self, record: run_record.Record, document: dict[str, Any], arguments: dict[str, Any]) -> None:
         """Show the plan, and write it to a file if one is wanted."""
         try:
-            if arguments["file"]:
-                Path(arguments["file"]).write_text(json.dumps(document, indent=1) + "\n", encoding="utf-8")
+            write_document(arguments["file"], document)
         except OSError as error:
             raise AnsibleActionFail(f"output_file: {error}") from None
         if arguments["output"] == "json":

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -13,6 +12,11 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySetError, choose_sets, sets_of
 from ansible_collections.kubescale.fleet.plugins.module_utils.doctor import table
+from ansible_collections.kubescale.fleet.plugins.module_utils.documents import (
+    OUTPUT_OPTIONS,
+    SET_OPTIONS,
+    write_document,
+)
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import JSON, ApiError, KubeconfigError, connect
 from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import revisions_of
 
@@ -29,16 +33,7 @@ class ActionModule(ActionBase):
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Read and show."""
         super().run(tmp, task_vars)
-        _unused, arguments = self.validate_argument_spec(
-            {
-                "kubeconfig": {"type": "path", "required": True},
-                "context": {"type": "str"},
-                "parent_namespace": {"type": "str", "default": "kube-system"},
-                "component": {"type": "list", "elements": "str", "default": []},
-                "output": {"type": "str", "choices": ["text", "json"], "default": "text"},
-                "file": {"type": "path"},
-            }
-        )
+        _unused, arguments = self.validate_argument_spec({**SET_OPTIONS, **OUTPUT_OPTIONS})
         variables = task_vars or {}
         cluster = variables.get("cluster_name", variables.get("inventory_hostname", ""))
         try:
@@ -51,8 +46,7 @@ class ActionModule(ActionBase):
                 for revision in known.get(name, [])
             ]
             document = {"cluster": cluster, "revisions": found}
-            if arguments["file"]:
-                Path(arguments["file"]).write_text(f"{json.dumps(document, indent=1)}\n", encoding="utf-8")
+            write_document(arguments["file"], document)
         except (ApiError, ApplySetError, KubeconfigError, OSError) as error:
             raise AnsibleActionFail(f"revisions {cluster}: {error}") from None
         text = json.dumps(document)
