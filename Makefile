@@ -132,4 +132,4 @@ site: setup $(SITE)/.installed  ## the documentation as a website, in .state/sit
 	@echo "site: .state/site/index.html"
 
 changelog: setup  ## write CHANGELOG.md again from changelogs/fragments/
-	@antsibull-changelog release --update-existing --reload-plugins
+	@antsibull-changelog release --update-existing --reload-plugins --refresh
