@@ -62,12 +62,13 @@ class Clicks:
 
 @dataclass(frozen=True)
 class Reading:
-    """What an autoscaler's status said at a time (monotonic)."""
+    """What an autoscaler's status said at a time (monotonic); ``why`` it could not scale, if so."""
 
     at: float
     values: str
     active: bool
     wanted: int
+    why: str = ""
 
 
 @dataclass
@@ -105,10 +106,21 @@ class Watched:
     @staticmethod
     def _read(item: dict[str, Any]) -> Reading:
         status = item.get("status", {})
-        active = any(
-            entry["type"] == "ScalingActive" and entry["status"] == "True" for entry in status.get("conditions") or []
+        told = {entry["type"]: entry for entry in status.get("conditions") or []}
+        scaling = told.get("ScalingActive", {})
+        active = scaling.get("status") == "True"
+        why = "" if active else scaling.get("message", "no word of it")
+        return Reading(
+            time.monotonic(), str(status.get("currentMetrics")), active, status.get("desiredReplicas", 0), why
         )
-        return Reading(time.monotonic(), str(status.get("currentMetrics")), active, status.get("desiredReplicas", 0))
+
+    def trail(self, since: float) -> str:
+        """What was read since a time, a line for each."""
+        return "\n".join(
+            f"{reading.at - since:6.1f} s: {reading.wanted} wanted, {reading.why or reading.values}"
+            for reading in list(self.readings)
+            if reading.at >= since
+        )
 
     def fresh(self, since: float) -> list[float]:
         """Times since which the autoscaler had a new value of its metric, the last one before `since` first."""

@@ -331,6 +331,41 @@ def test_apps_come_and_go_each_with_exactly_its_own(
 
 
 @pytest.mark.usefixtures("applied")
+def test_an_autoscaler_made_by_hand_is_taken_over_only_when_that_is_asked_for(run: Run, kubeconfig: Path) -> None:
+    api = connect(kubeconfig)
+    autoscaler = ("autoscaling/v2", "HorizontalPodAutoscaler", "shop", "by-hand")
+    body = {
+        "metadata": {"name": "shop"},
+        "spec": {
+            "scaleTargetRef": {"apiVersion": "apps/v1", "kind": "Deployment", "name": "shop"},
+            "maxReplicas": 8,
+            "metrics": [
+                {
+                    "type": "Resource",
+                    "resource": {"name": "cpu", "target": {"type": "Utilization", "averageUtilization": 60}},
+                }
+            ],
+        },
+    }
+    api.request("POST", "/api/v1/namespaces", body={"metadata": {"name": "by-hand"}})
+    api.request("POST", "/apis/autoscaling/v2/namespaces/by-hand/horizontalpodautoscalers", body=body)
+    entry = {"autoscaled_apps": [{**SHOP, "namespace": "by-hand"}]}
+    with pytest.raises(AssertionError, match="others have made what it would make"):
+        run("hpa", **entry)
+    found = api.get(*autoscaler)
+    assert found is not None
+    assert found["spec"]["maxReplicas"] == 8
+    assert run("hpa", hpa_adopt=True, **entry)["HorizontalPodAutoscaler by-hand/shop"] == "adopted"
+    found = api.get(*autoscaler)
+    assert found is not None
+    assert len(found["spec"]["metrics"]) == len(SHOP["scale_on"])
+    assert run("hpa", **entry) == {}
+    run("hpa")
+    assert api.get(*autoscaler) is None
+    api.delete("v1", "Namespace", "by-hand")
+
+
+@pytest.mark.usefixtures("applied")
 def test_a_namespace_that_somebody_uses_outlives_its_app(run: Run, kubeconfig: Path) -> None:
     api = connect(kubeconfig)
     run("hpa", autoscaled_apps=[SHOP])
