@@ -93,7 +93,7 @@ def until(reached: Callable[[], Any]) -> float:
 
 
 def everything() -> set[str]:
-    """Every object of the cluster that somebody made, by kind and name."""
+    """Every object of the cluster that somebody made, by kind and name; revisions are kept, and left out."""
     client = api()
     kinds = {
         resource.group_kind: resource
@@ -104,6 +104,7 @@ def everything() -> set[str]:
         f"{name} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
         for name, resource in kinds.items()
         for item in client.list(resource.api_version, resource.kind, metadata_only=True).items
+        if "fleet.kubescale.io/revision-of" not in item["metadata"].get("labels", {})
     }
 
 
