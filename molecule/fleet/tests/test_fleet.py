@@ -111,7 +111,7 @@ def edited() -> dict[str, dict[str, list[str]]]:
     planned = json.loads(file.read_text(encoding="utf-8"))["clusters"]
     run = fleet("site", *extra(**edit))
     assert run.returncode == 0, run.messages()
-    done = read_runs(STATE / "fleet.d")[-1]["changes"]
+    done = read_runs(STATE)[-1]["changes"]
 
     def told(changes: Iterable[dict[str, Any]], cluster: str) -> list[str]:
         return sorted(
