@@ -74,7 +74,9 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.callback import CallbackBase
+from ansible.template import Templar
 from ansible_collections.kubescale.fleet.plugins.module_utils import fleet_report, run_record
 from ansible_collections.kubescale.fleet.plugins.module_utils.run_record import Phase, RunRecord
 from ansible_collections.kubescale.fleet.plugins.module_utils.runs import run_id
@@ -90,6 +92,15 @@ if TYPE_CHECKING:
 NAMED_CLUSTERS = 4
 # Seconds; somebody who looks at a screen that long without a new line wonders whether it hangs.
 LONGEST_SILENCE = 60
+
+
+def is_check(play: Play) -> bool:
+    """Whether a play changes nothing; Ansible templates this for its tasks only."""
+    value = getattr(play, "check_mode", False)
+    if isinstance(value, str):
+        variables = play.get_variable_manager().get_vars(play=play)
+        value = Templar(loader=play.get_loader(), variables=variables).template(value)
+    return bool(boolean(value, strict=False))
 
 
 def clock(seconds: float) -> str:
@@ -199,7 +210,7 @@ class CallbackModule(CallbackBase):
         self._play = play
         self._plays += 1
         self._announced = None
-        self._record.check = bool(getattr(play, "check_mode", False)) and (self._record.check or not self._phases)
+        self._record.check = is_check(play) and (self._record.check or not self._phases)
         self._record.ident = self._record.ident or self._run_id(play)
         self._clusters_of_play()  # those that the run is meant for, though it may never come to them
         # Written between plays too: a report that a later play makes shows the phases before it.
