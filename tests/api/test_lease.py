@@ -126,7 +126,7 @@ def words_of(log: Path) -> str:
 
 
 @pytest.fixture
-def busy(tmp_path: Path) -> Path:
+def busy(tmp_path: Path) -> Iterator[Path]:
     """A playbook that takes the lease, notes that it is at work, and waits for a file."""
     command = f"touch {tmp_path / 'working'}; until test -e {tmp_path / 'go'}; do sleep 0.1; done"
     tasks: list[dict[str, Any]] = [{"name": "Work", "ansible.builtin.shell": command}]
@@ -136,7 +136,9 @@ def busy(tmp_path: Path) -> Path:
     ]
     file = tmp_path / "busy.yml"
     file.write_text(yaml.safe_dump(plays), encoding="utf-8")
-    return file
+    yield file
+    # Ends what runs that were interrupted have left waiting.
+    (tmp_path / "go").touch()
 
 
 def wait_until_held(api: Api) -> str:
