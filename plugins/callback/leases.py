@@ -56,7 +56,8 @@ def load_needed() -> None:
     utils = plugins + "module_utils."
     importlib.import_module(utils + "artifacts").load_pins()
     importlib.import_module(utils + "sample_apps").catalogue()
-    ssl.create_default_context()
+    # The first one loads OpenSSL's algorithms; authorities are those of each cluster.
+    ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
 class CallbackModule(CallbackBase):

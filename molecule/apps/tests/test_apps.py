@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.module_utils import kube
+from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import OF_LABEL
 from playbook_runs import REPOSITORY, Run, run_playbook, start_playbook
 from watching import LONGEST, Objects, Witness, until, watched
 
@@ -426,7 +427,7 @@ def everything(api: kube.Api) -> set[tuple[str, str, str]]:
         for (_group, kind), version in kinds.items()
         for item in api.list(version, kind, metadata_only=True).items
         # What a set was to be is kept; each run that wants something else adds to that.
-        if "fleet.kubescale.io/revision-of" not in item["metadata"].get("labels", {})
+        if OF_LABEL not in item["metadata"].get("labels", {})
     }
 
 

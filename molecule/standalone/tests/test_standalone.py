@@ -18,6 +18,7 @@ import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.module_utils import dashboards, kube, verify
 from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import SERVICES, prometheus_query
+from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import OF_LABEL
 from playbook_runs import REPOSITORY, Run, run_playbook
 
 STATE = REPOSITORY / ".state" / "standalone"
@@ -104,7 +105,7 @@ def everything() -> set[str]:
         f"{name} {item['metadata'].get('namespace', '')}/{item['metadata']['name']}"
         for name, resource in kinds.items()
         for item in client.list(resource.api_version, resource.kind, metadata_only=True).items
-        if "fleet.kubescale.io/revision-of" not in item["metadata"].get("labels", {})
+        if OF_LABEL not in item["metadata"].get("labels", {})
     }
 
 
