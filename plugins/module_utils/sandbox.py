@@ -361,7 +361,7 @@ class Sandbox:
         if has_volume:
             self.run("volume", "rm", "--force", machine.name)
         self.run("volume", "create", "--label", f"{CLUSTER_LABEL}={self.cluster}", machine.name)
-        # On a busy host podman 4.3 now and then starts a machine before it has filled an empty volume from the image.
+        # On a busy host machines were seen whose empty volume podman 4.3 had not filled in full from the image.
         self.run("volume", "import", machine.name, str(self.var()))
         arguments = self.command(machine)
         place = arguments.index("run") + 1

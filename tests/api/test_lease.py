@@ -150,7 +150,7 @@ def wait_until_held(api: Api) -> str:
 
 
 def wait_until_working(folder: Path) -> None:
-    """Past the results of tasks: Ansible hangs if it is interrupted while one of its workers reports."""
+    """Past the results of tasks: Ansible can hang if it is interrupted while one of its workers reports."""
     end = time.monotonic() + 60
     while not (folder / "working").exists():
         assert time.monotonic() < end, words_of(folder / "first.log")
