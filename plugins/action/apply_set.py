@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import time
 from collections.abc import Mapping
@@ -114,7 +115,8 @@ class ActionModule(ActionBase):
             say=lambda text: display.display(f"[{host}] {args['name']}: {text}"),
             keep=args["revisions"],
             run=run,
-            assumed=Assumed(**facts_of(task_vars).get(ASSUMED, {})),
+            # Facts are of Ansible's own types, which YAML does not take everywhere.
+            assumed=Assumed(**json.loads(json.dumps(facts_of(task_vars).get(ASSUMED, {})))),
         )
         try:
             if args["state"] == "absent":
