@@ -8,6 +8,7 @@ import itertools
 import random
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from types import TracebackType
@@ -60,6 +61,65 @@ class Clicks:
             connection.close()
 
 
+def follow(
+    api: kube.Api, kind: tuple[str, str, str | None], receive: Callable[[kube.Event], None], name: str = ""
+) -> threading.Event:
+    """Pass on the events of one kind (apiVersion, kind, namespace), or of one object of it, until the result is set."""
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            with contextlib.suppress(kube.ApiError):
+                for event in api.watch(*kind, None, f"metadata.name={name}" if name else None, timeout=60):
+                    receive(event)
+                    if stop.is_set():
+                        return
+
+    threading.Thread(target=run, daemon=True).start()
+    return stop
+
+
+@dataclass
+class Conditions:
+    """When one condition of objects changed, as the API's watches bring it; a context manager.
+
+    `kinds` are (apiVersion, kind, namespace), each with the type of its condition.
+    """
+
+    api: kube.Api
+    kinds: dict[tuple[str, str, str | None], str]
+    changes: list[tuple[float, str, str]] = field(default_factory=list)
+
+    def __enter__(self) -> Conditions:
+        self._stops = [follow(self.api, kind, self._note(kind[1], of)) for kind, of in self.kinds.items()]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for stop in self._stops:
+            stop.set()
+
+    def _note(self, kind: str, condition: str) -> Callable[[kube.Event], None]:
+        known: dict[str, str] = {}
+
+        def note(event: kube.Event) -> None:
+            name = f"{kind} {event.object['metadata']['name']}"
+            found = event.object.get("status", {}).get("conditions") or []
+            said = next((entry for entry in found if entry["type"] == condition), {"status": "none"})
+            now = f"{condition} {said['status']} {said.get('reason', '')}" if event.type != "DELETED" else "gone"
+            if known.get(name) != now:
+                known[name] = now
+                self.changes.append((time.monotonic(), name, now))
+
+        return note
+
+    def trail(self, since: float) -> str:
+        """What changed since a time, a line for each change."""
+        changes = sorted(change for change in list(self.changes) if change[0] >= since)
+        return "\n".join(f"{at - since:6.1f} s: {name}: {now}" for at, name, now in changes)
+
+
 @dataclass(frozen=True)
 class Reading:
     """What an autoscaler's status said at a time (monotonic); ``why`` it could not scale, if so."""
@@ -81,9 +141,8 @@ class Watched:
     readings: list[Reading] = field(default_factory=list)
 
     def __enter__(self) -> Watched:
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._run, daemon=True)
-        self._thread.start()
+        kind = ("autoscaling/v2", "HorizontalPodAutoscaler", self.namespace)
+        self._stop = follow(self.api, kind, self._note, self.name)
         return self
 
     def __exit__(
@@ -91,17 +150,9 @@ class Watched:
     ) -> None:
         self._stop.set()
 
-    def _run(self) -> None:
-        while not self._stop.is_set():
-            with contextlib.suppress(kube.ApiError):
-                selector = f"metadata.name={self.name}"
-                for event in self.api.watch(
-                    "autoscaling/v2", "HorizontalPodAutoscaler", self.namespace, None, selector, timeout=60
-                ):
-                    if event.type != "DELETED":
-                        self.readings.append(self._read(event.object))
-                    if self._stop.is_set():
-                        return
+    def _note(self, event: kube.Event) -> None:
+        if event.type != "DELETED":
+            self.readings.append(self._read(event.object))
 
     @staticmethod
     def _read(item: dict[str, Any]) -> Reading:
