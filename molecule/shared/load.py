@@ -108,7 +108,7 @@ class Conditions:
             found = event.object.get("status", {}).get("conditions") or []
             said = next((entry for entry in found if entry["type"] == condition), {"status": "none"})
             now = f"{condition} {said['status']} {said.get('reason', '')}" if event.type != "DELETED" else "gone"
-            if known.get(name) != now:
+            if known.setdefault(name, now) != now:
                 known[name] = now
                 self.changes.append((time.monotonic(), name, now))
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The fragments ``kubescale.fleet.cluster`` and ``kubescale.fleet.cluster.context``."""
+    """The fragment ``kubescale.fleet.cluster``, with ``.context`` and ``.sets`` for what is in a cluster."""
 
     DOCUMENTATION = r"""
 options:
@@ -23,4 +23,13 @@ options:
     description:
       - Context of the kubeconfig; its current one by default.
     type: str
+"""
+
+    SETS = r"""
+options:
+  parent_namespace:
+    description:
+      - Namespace of the sets' parents.
+    type: str
+    default: kube-system
 """

@@ -29,11 +29,6 @@ options:
         ran for none, all sets in O(parent_namespace).
     type: list
     elements: str
-  parent_namespace:
-    description:
-      - Namespace of the sets' parents.
-    type: str
-    default: kube-system
   wait_timeout:
     description:
       - Seconds to wait at most.
@@ -42,6 +37,7 @@ options:
 extends_documentation_fragment:
   - kubescale.fleet.cluster
   - kubescale.fleet.cluster.context
+  - kubescale.fleet.cluster.sets
 """
 
 EXAMPLES = r"""

@@ -36,18 +36,9 @@ options:
     type: str
     choices: [operator, standalone]
     default: operator
-  output:
-    description:
-      - V(text) is for people.
-      - V(json) shows one document on one line, which is the only line of the run that begins with a brace.
-    type: str
-    choices: [text, json]
-    default: text
-  file:
-    description: File on the controller that gets the document of V(output=json), indented. Its folder has to exist.
-    type: path
 extends_documentation_fragment:
   - kubescale.fleet.cluster
+  - kubescale.fleet.document
 """
 
 EXAMPLES = r"""

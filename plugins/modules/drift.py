@@ -25,30 +25,17 @@ attributes:
     description: Changes nothing anyway.
     support: full
 options:
-  parent_namespace:
-    description:
-      - Namespace of the sets' parents.
-    type: str
-    default: kube-system
   component:
     description:
       - Names of the sets to compare; V(_) is the same as V(-). All, and objects of sets that are gone, when empty.
     type: list
     elements: str
     default: []
-  output:
-    description:
-      - V(text) is for people.
-      - V(json) shows one document on one line, which is the only line of the run that begins with a brace.
-    type: str
-    choices: [text, json]
-    default: text
-  file:
-    description: File on the controller that gets the document of V(output=json), indented. Its folder has to exist.
-    type: path
 extends_documentation_fragment:
   - kubescale.fleet.cluster
   - kubescale.fleet.cluster.context
+  - kubescale.fleet.cluster.sets
+  - kubescale.fleet.document
 """
 
 EXAMPLES = r"""

@@ -9,7 +9,8 @@ description:
   - Reads what the plays before it in the same run have found in check mode, from the record that the callback
     P(kubescale.fleet.phases#callback) keeps of them, and tells it; C(playbooks/plan.yml) runs it after those of
     C(site.yml).
-  - The first host of the play shows the plan for all clusters. Clusters that would change alike are told together.
+  - The first host of the play shows the plan for all clusters. Clusters that would change alike are told together; of a
+    component that would make or remove many objects, the text has their number and kinds.
   - Changes nothing. O(file) is a record of the run, not state of the cluster, and therefore is no change.
   - Runs on the controller, in Ansible's own process.
 author: kubescale founders (@kubescale)
@@ -18,20 +19,12 @@ attributes:
     description: Reads only.
     support: full
 options:
-  output:
-    description:
-      - V(text) is for people. Of a component that would make or remove many objects, their number and kinds are shown.
-      - V(json) shows one document on one line, which is the only line of the run that begins with a brace.
-    type: str
-    choices: [text, json]
-    default: text
-  file:
-    description: File on the controller that gets the document of V(output=json), indented. Its folder has to exist.
-    type: path
   detailed_exit:
     description: Fail for clusters that would change, so that the run ends with status 2.
     type: bool
     default: false
+extends_documentation_fragment:
+  - kubescale.fleet.document
 """
 
 EXAMPLES = r"""

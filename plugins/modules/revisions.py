@@ -20,30 +20,17 @@ attributes:
     description: Reads only.
     support: full
 options:
-  parent_namespace:
-    description:
-      - Namespace of the sets' parents.
-    type: str
-    default: kube-system
   component:
     description:
       - Names of the sets to show; V(_) is the same as V(-). All when empty.
     type: list
     elements: str
     default: []
-  output:
-    description:
-      - V(text) is for people; times are those of UTC.
-      - V(json) shows one document on one line, which is the only line of the run that begins with a brace.
-    type: str
-    choices: [text, json]
-    default: text
-  file:
-    description: File on the controller that gets the document of V(output=json), indented. Its folder has to exist.
-    type: path
 extends_documentation_fragment:
   - kubescale.fleet.cluster
   - kubescale.fleet.cluster.context
+  - kubescale.fleet.cluster.sets
+  - kubescale.fleet.document
 """
 
 EXAMPLES = r"""

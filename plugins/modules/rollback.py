@@ -22,11 +22,6 @@ description:
     C(<role>_state=absent). A set that was removed has no revisions any more.
   - Runs in the controller's own process; nothing is sent to a machine.
 options:
-  parent_namespace:
-    description:
-      - Namespace of the sets' parents.
-    type: str
-    default: kube-system
   component:
     description:
       - Name of the one set that goes back, as M(kubescale.fleet.revisions) shows it; V(_) is the same as V(-).
@@ -61,6 +56,7 @@ attributes:
 extends_documentation_fragment:
   - kubescale.fleet.cluster
   - kubescale.fleet.cluster.context
+  - kubescale.fleet.cluster.sets
 """
 
 EXAMPLES = r"""

@@ -10,9 +10,10 @@ import os
 import re
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -214,3 +215,27 @@ def _kubeconfig(port: int, ca: Path, admin: tuple[Path, Path]) -> dict[str, Any]
         ],
         "users": [{"name": "admin", "user": {"client-certificate": str(admin[0]), "client-key": str(admin[1])}}],
     }
+
+
+@contextmanager
+def deployments_become_ready(kubeconfig: Path) -> Iterator[None]:
+    """Say of every Deployment that it is available, as long as this lasts: no controller does here."""
+    stop = threading.Event()
+
+    def work() -> None:
+        api = connect(kubeconfig)
+        while not stop.wait(0.2):
+            for item in api.list("apps/v1", "Deployment").items:
+                metadata, count = item["metadata"], item["spec"]["replicas"]
+                counts = dict.fromkeys(["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"], count)
+                status = {**counts, "observedGeneration": metadata["generation"]}
+                with suppress(ApiError):  # it may have gone meanwhile
+                    api.patch(
+                        "apps/v1", "Deployment", metadata["name"], {"status": status}, metadata["namespace"], "status"
+                    )
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    yield
+    stop.set()
+    thread.join()

@@ -44,6 +44,15 @@ def api(kubeconfig: Path) -> Api:
 
 
 @pytest.fixture
+def sets_go(kubeconfig: Path) -> Iterator[None]:
+    """Removes all sets of the control plane after a test, for tests that look at all of them."""
+    yield
+    api = connect(kubeconfig)
+    for parent in api.list("v1", "ConfigMap", "kube-system", "applyset.kubernetes.io/id").items:
+        ApplySet(api, parent["metadata"]["name"], timeout=30.0).remove()
+
+
+@pytest.fixture
 def name() -> str:
     """A name that no other test uses."""
     return f"t{next(_NUMBERS)}"

@@ -4,12 +4,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,13 +16,13 @@ import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import set_id, sets_of
 from ansible_collections.kubescale.fleet.plugins.module_utils.drift import describe, examine
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import connect
 from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import OF_LABEL, History
 from ansible_collections.kubescale.fleet.plugins.module_utils.rollback import Target, perform, plan
 
 import conftest
 
-from .cluster import BINARIES, control_plane, find_binary
+from .cluster import BINARIES, control_plane, deployments_become_ready, find_binary
 
 BINARIES.setdefault("promtool", ("prometheus", "promtool"))
 
@@ -485,30 +483,8 @@ def test_promtool_accepts_the_configuration_without_operator(run: Run, kubeconfi
 
 @pytest.fixture
 def _deployments_become_ready(kubeconfig: Path) -> Iterator[None]:
-    """Say of every Deployment that it is available, as no controller does here."""
-    stop = threading.Event()
-
-    def mark() -> None:
-        api = connect(kubeconfig)
-        while not stop.wait(0.2):
-            for item in api.list("apps/v1", "Deployment").items:
-                count, path = item["spec"]["replicas"], api.resource("apps/v1", "Deployment")
-                counts = dict.fromkeys(["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"], count)
-                status = {**counts, "observedGeneration": item["metadata"]["generation"]}
-                metadata = item["metadata"]
-                with contextlib.suppress(ApiError):
-                    api.request(
-                        "PATCH",
-                        f"{path.path(metadata['namespace'], metadata['name'])}/status",
-                        body={"status": status},
-                        content_type="application/merge-patch+json",
-                    )
-
-    thread = threading.Thread(target=mark, daemon=True)
-    thread.start()
-    yield
-    stop.set()
-    thread.join()
+    with deployments_become_ready(kubeconfig):
+        yield
 
 
 RESOURCE_METRICS = ("apiregistration.k8s.io/v1", "APIService", "v1beta1.metrics.k8s.io")

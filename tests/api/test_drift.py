@@ -19,7 +19,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
     set_id,
 )
 from ansible_collections.kubescale.fleet.plugins.module_utils.drift import Component, Drift, describe, examine
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api
 from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import History
 
 from .cluster import control_plane
@@ -30,19 +30,14 @@ MakeSet = Callable[..., ApplySet]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+pytestmark = pytest.mark.usefixtures("sets_go")
+
+
 @pytest.fixture(scope="module")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A control plane of its own: what is unknown in it is a matter of all tests."""
     with control_plane(tmp_path_factory.mktemp("drift")) as path:
         yield path
-
-
-@pytest.fixture(autouse=True)
-def _no_sets_are_left(kubeconfig: Path) -> Iterator[None]:
-    yield
-    api = connect(kubeconfig)
-    for parent in api.list("v1", "ConfigMap", "kube-system", "applyset.kubernetes.io/id").items:
-        ApplySet(api, parent["metadata"]["name"], timeout=30.0).remove()
 
 
 def edit(api: Api, kind: tuple[str, str], where: str, name: str, body: dict[str, Any], manager: str) -> None:

@@ -6,9 +6,7 @@ from __future__ import annotations
 
 import json
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,12 +18,12 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
     SharedNamespace,
     set_id,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, connect
+from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api
 from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import History, RevisionError
 from ansible_collections.kubescale.fleet.plugins.module_utils.rollback import Plan, Result, Target, perform, plan
 from ansible_collections.kubescale.fleet.plugins.module_utils.runs import who
 
-from .cluster import control_plane
+from .cluster import control_plane, deployments_become_ready
 from .test_apply_set import config_map, deployment, namespace, secret
 from .test_revisions import die_at
 
@@ -33,19 +31,14 @@ MakeSet = Callable[..., ApplySet]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+pytestmark = pytest.mark.usefixtures("sets_go")
+
+
 @pytest.fixture(scope="module")
 def kubeconfig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A control plane of its own: what was run last is a matter of all sets."""
     with control_plane(tmp_path_factory.mktemp("rollback")) as path:
         yield path
-
-
-@pytest.fixture(autouse=True)
-def _no_sets_are_left(kubeconfig: Path) -> Iterator[None]:
-    yield
-    api = connect(kubeconfig)
-    for parent in api.list("v1", "ConfigMap", "kube-system", "applyset.kubernetes.io/id").items:
-        ApplySet(api, parent["metadata"]["name"], timeout=30.0).remove()
 
 
 @pytest.fixture
@@ -71,29 +64,6 @@ def back(api: Api, run: str = "undo", **target: Any) -> Result:
 def value(api: Api, where: str, name: str = "settings") -> str | None:
     found = api.get("v1", "ConfigMap", name, where)
     return found["data"]["a"] if found else None
-
-
-@contextmanager
-def kubelets(kubeconfig: Path) -> Iterator[None]:
-    """Deployments become ready by themselves, as long as this lasts."""
-    stop = threading.Event()
-
-    def work() -> None:
-        api = connect(kubeconfig)
-        while not stop.wait(0.2):
-            for item in api.list("apps/v1", "Deployment").items:
-                metadata, count = item["metadata"], item["spec"]["replicas"]
-                counts = dict.fromkeys(["replicas", "updatedReplicas", "readyReplicas", "availableReplicas"], count)
-                status = {**counts, "observedGeneration": metadata["generation"]}
-                api.patch(
-                    "apps/v1", "Deployment", metadata["name"], {"status": status}, metadata["namespace"], "status"
-                )
-
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    yield
-    stop.set()
-    thread.join()
 
 
 def test_one_component_goes_back_and_a_second_time_further(
@@ -252,7 +222,7 @@ def test_an_old_image_comes_back_and_replicas_stay(api: Api, name: str, make_set
     assert live is not None
     seen.append((live["spec"]["replicas"], live["spec"]["template"]["spec"]["containers"][0]["image"]))
     assert seen == [(7, "example.com/app:never-starts"), (7, "example.com/app:1")]
-    with kubelets(kubeconfig):
+    with deployments_become_ready(kubeconfig):
         done = perform(api, plan(api, Target(name, 1)).steps, timeout=20.0)
     assert (done.problems, done.changed) == ([], False)
 
