@@ -93,6 +93,13 @@ def test_there_are_as_many_as_there_shall_be_spread_over_both_workers(api: kube.
     assert [budget["status"]["disruptionsAllowed"] for budget in budgets] == [1] * (count > 1)
 
 
+def test_the_control_plane_soon_gives_up_connecting_and_workers_are_left_alone() -> None:
+    tries = ["sysctl", "--values", "net.ipv4.tcp_syn_retries"]
+    for machine, expected in (("ha-cp1", 3), (DYING, 6)):
+        found = subprocess.run(["podman", "exec", machine, *tries], check=True, capture_output=True, text=True)
+        assert int(found.stdout) == expected, machine
+
+
 @pytest.mark.parametrize("kind", ["operator", "alertmanager", "metrics-server", "adapter", "prometheus"])
 def test_scaling_goes_on_when_a_pod_is_killed(api: kube.Api, autoscaler: Watched, kind: str) -> None:
     namespace, _selector, count = PODS[kind]
