@@ -158,7 +158,11 @@ def test_site_waits_at_its_end_for_every_role_that_did_not_wait() -> None:
     assert sorted(task["tags"]) == sorted(tags)
     assert {tag for earlier in applied for tag in earlier["tags"]} <= tags
     assert "kubescale.fleet.apply_set_ready" in task
-    assert all(play["tasks"][-1]["when"] == "not (site_waits_later | default(false))" for play in deferring)
+    for play in deferring:
+        leaving, waiting = play["tasks"][-2:]
+        assert leaving["ansible.builtin.meta"] == "end_play"
+        assert leaving["when"] == "site_waits_later | default(false) | bool"
+        assert leaving["tags"] == waiting["tags"]
 
 
 def test_preflight_checks_variables_that_exist() -> None:
