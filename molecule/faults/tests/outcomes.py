@@ -257,7 +257,8 @@ PROMETHEUS_DELETED = State(
     [
         ("prometheus", REPAIRS),
         *[(tag, REPAIRS) for tag in METRICS_TAGS if tag != "prometheus"],
-        ("hpa", REPAIRS),
+        # What it made is in the apps' namespaces and of kinds that are still there.
+        ("hpa", NOTHING),
         ("verify", NOTHING),
     ],
 )
