@@ -185,6 +185,10 @@ class Watched:
             values = reading.values
         return times
 
+    def count(self, since: float) -> int:
+        """How many new values the metric had since a time."""
+        return len([at for at in self.fresh(since) if at >= since])
+
     def gap(self, since: float) -> float:
         """Longest time without a new value of the metric, from the last one before `since` until now."""
         times = [*self.fresh(since), time.monotonic()]
@@ -199,6 +203,6 @@ class Watched:
     def wait_for(self, count: int, since: float, longest: float) -> None:
         """Wait until the metric had `count` new values since a time."""
         deadline = time.monotonic() + longest
-        while len([at for at in self.fresh(since) if at >= since]) < count:
+        while self.count(since) < count:
             assert time.monotonic() < deadline, f"not {count} new values within {longest:g} s: {self.readings[-3:]}"
             time.sleep(0.2)

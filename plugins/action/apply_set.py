@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import time
 from collections.abc import Mapping
@@ -24,7 +23,11 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
     SharedNamespace,
 )
 from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import DefinitionError, parse_definition
+from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import (
+    DefinitionError,
+    parse_definition,
+    untagged,
+)
 from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import KEPT
 from ansible_collections.kubescale.fleet.plugins.module_utils.runs import run_id
 from ansible_collections.kubescale.fleet.plugins.module_utils.waiting import NotReadyError
@@ -115,8 +118,8 @@ class ActionModule(ActionBase):
             say=lambda text: display.display(f"[{host}] {args['name']}: {text}"),
             keep=args["revisions"],
             run=run,
-            # Facts are of Ansible's own types, which YAML does not take everywhere.
-            assumed=Assumed(**json.loads(json.dumps(facts_of(task_vars).get(ASSUMED, {})))),
+            # In ansible-core 2.18 libyaml refuses the strings of facts.
+            assumed=Assumed(**untagged(facts_of(task_vars).get(ASSUMED, {}))),
         )
         try:
             if args["state"] == "absent":

@@ -355,7 +355,7 @@ def _flatten(value: Value, source: str) -> list[Any]:
         text = str.__str__(value)  # libyaml refuses Ansible's own kinds of strings
         return _load(text, source) if ":" in text or not text.strip() else [text]
     if isinstance(value, Mapping):
-        obj = _untagged(value)
+        obj = untagged(value)
         if obj.get("kind") == "List" and isinstance(obj.get("items"), list):
             return [item for entry in obj["items"] for item in _flatten(entry, source)]
         return [obj]
@@ -364,14 +364,14 @@ def _flatten(value: Value, source: str) -> list[Any]:
     return [value]
 
 
-def _untagged(value: Value) -> Value:
+def untagged(value: Value) -> Value:
     """Plain dicts, lists and strings instead of Ansible's own classes, which are slow to serialize."""
     if isinstance(value, str):
         return str.__str__(value)
     if isinstance(value, Mapping):
-        return {_untagged(key): _untagged(item) for key, item in value.items()}
+        return {untagged(key): untagged(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_untagged(item) for item in value]
+        return [untagged(item) for item in value]
     if isinstance(value, (datetime.date, datetime.datetime)):
         return value.isoformat()
     return value

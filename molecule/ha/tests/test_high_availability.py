@@ -293,7 +293,7 @@ def test_scaling_goes_on_when_a_worker_dies(api: kube.Api, autoscaler: Watched) 
         with Clicks(CONTROL_PLANE, 30080, CLICKS):
             until(lambda: autoscaler.readings[-1].wanted > before, 120, told)
             decided = time.monotonic() - died
-            until(lambda: len([at for at in autoscaler.fresh(died) if at >= died]) >= 4, 8 * SYNC, told)
+            until(lambda: autoscaler.count(died) >= 4, 8 * SYNC, told)
     print(f"\n{DYING} dead: {before} pods were wanted, more after {decided:.0f} s{told()}")
     report(f"{DYING} dead", autoscaler, died)
     assert autoscaler.gap(died) <= LONGEST_GAP
