@@ -95,7 +95,13 @@ SCENARIOS := debian13 default kind interrupted
 ALL_SCENARIOS := $(SCENARIOS) apps lab existing airgapped mirror samples faults standalone doctor ha fleet
 
 molecule: setup  ## clusters in containers: the scenarios that CI runs, or SCENARIOS="lab existing"
-	@for scenario in $(SCENARIOS); do molecule test --scenario-name $$scenario || exit; done
+	@mkdir -p .state; set -o pipefail; \
+	for scenario in $(SCENARIOS); do \
+	  log=.state/molecule-$$scenario.log; \
+	  molecule test --scenario-name $$scenario 2>&1 | tee $$log && continue; \
+	  echo "$$scenario failed; what failed first, of $$log:"; \
+	  grep --text --extended-regexp '│.{0,4} (_+ test_|E  |FAILED|ERROR|fatal:|.*\[ERROR\])' $$log | head -40; exit 1; \
+	done
 
 molecule-all: setup  ## every scenario, more than an hour
 	@$(MAKE) --no-print-directory molecule SCENARIOS="$(ALL_SCENARIOS)" PACKAGES="$(PACKAGES) $(JAVA_PACKAGES)"
