@@ -7,8 +7,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
 # What the demo, the builds and the tests take from Debian.
-PACKAGES := aardvark-dns ca-certificates chromium chromium-driver gcc iptables libc6-dev libfaketime libseccomp-dev mmdebstrap netavark \
-            pkg-config podman python3-venv runc skopeo
+PACKAGES := aardvark-dns ca-certificates chromium chromium-driver gcc iproute2 iptables libc6-dev libfaketime libseccomp-dev mmdebstrap \
+            netavark pkg-config podman python3-venv runc skopeo
 # What the Java sample app is built with, for those who name it in sample_apps.
 JAVA_PACKAGES := default-jdk-headless maven
 export PATH := $(CURDIR)/$(BIN):$(PATH)

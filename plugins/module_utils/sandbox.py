@@ -53,10 +53,13 @@ INOTIFY_PER_MACHINE = 256
 # podman lowers its own limit of processes to the kernel's default pid_max, and cannot raise it again without privilege.
 MOST_FILES, MOST_PROCESSES = 1048576, 32768
 BOOT_SECONDS = 60
+INTERFACES = Path("/sys/class/net")
+# How the kernel says that somebody has set an interface's address (include/uapi/linux/netdevice.h, NET_ADDR_SET).
+ADDRESS_SET = 3
 # States of podman containers that have been started at least once.
 COMPLETE = ("running", "exited", "paused", "stopped")
 # Command → Debian package. iptables is what podman makes networks with.
-TOOLS = {"podman": "podman", "runc": "runc", "mmdebstrap": "mmdebstrap", "iptables": "iptables"}
+TOOLS = {"podman": "podman", "runc": "runc", "mmdebstrap": "mmdebstrap", "iptables": "iptables", "ip": "iproute2"}
 
 
 class SandboxError(Exception):
@@ -263,7 +266,9 @@ class Sandbox:
         return hashlib.sha256(json.dumps(self.command(machine)).encode()).hexdigest()[:16]
 
     def present(self, machines: Sequence[Machine], check: bool = False) -> dict[str, list[str]]:
-        """Make what is missing, start what is stopped; return what was done (host, image, network, created, started).
+        """Make what is missing, start what is stopped; return what was done.
+
+        That is by host, image, network, created, started and bridge.
 
         With ``check`` nothing is done. Raises SandboxError before the first change if a name is taken by something
         that is not ours, or if a machine was made with other settings.
@@ -295,6 +300,7 @@ class Sandbox:
             "network": [] if self.cluster in networks else [f"{self.cluster} {subnet}"],
             "created": [machine.name for machine in missing],
             "started": stopped,
+            "bridge": self.keep_address(networks, check) if check else [],
         }
         if check:
             return done
@@ -308,6 +314,7 @@ class Sandbox:
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda machine: self._create(machine, machine.name in volumes), missing))
             list(pool.map(lambda name: self.run("start", name), stopped))
+            done["bridge"] = self.keep_address(self.networks(), check)
             list(pool.map(lambda machine: self.wait_booted(machine.name), machines))
         return done
 
@@ -409,6 +416,25 @@ class Sandbox:
                 f"  sandbox: raised this host's fs.inotify.max_user_instances from {now} to {wanted} (until it reboots)"
             )
         return [f"fs.inotify.max_user_instances {now} -> {wanted}"]
+
+    def keep_address(self, networks: Mapping[str, Mapping[str, Any]], check: bool) -> list[str]:
+        """Let the bridge of the network keep its hardware address; return what was changed, for the person.
+
+        A bridge takes the lowest address of its members until somebody sets one. So when a machine goes or comes, the
+        host may get a new address in the network, and the other machines send what they answer to the old one, until
+        they ask again: up to 45 s in which the host seems to get no answers.
+        """
+        name = networks.get(self.cluster, {}).get("network_interface", "")
+        bridge = INTERFACES / name
+        if not name or not bridge.exists() or int((bridge / "addr_assign_type").read_text()) == ADDRESS_SET:
+            return []
+        address = (bridge / "address").read_text(encoding="ascii").strip()
+        if not check:
+            command = ["ip", "link", "set", "dev", name, "address", address]
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if done.returncode:
+                raise SandboxError(f"{' '.join(command)}: {done.stderr.strip()}")
+        return [f"{name} keeps {address}"]
 
     # -- removing --------------------------------------------------------------------------------------------------
 

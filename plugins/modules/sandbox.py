@@ -69,5 +69,5 @@ done:
   description: What was done (or would be, in check mode), by kind of thing.
   type: dict
   returned: success
-  sample: {host: [], image: [], network: [], created: [demo-w1], started: []}
+  sample: {host: [], image: [], network: [], created: [demo-w1], started: [], bridge: []}
 """

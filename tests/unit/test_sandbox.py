@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import subprocess
 import tarfile
 
 import pytest
@@ -48,6 +49,25 @@ def inotify(tmp_path, monkeypatch):
     return file
 
 
+@pytest.fixture(autouse=True)
+def bridge(tmp_path, monkeypatch):
+    """A bridge whose address nobody has set yet, and the commands that are given for it."""
+    folder = tmp_path / "net" / "podman7"
+    folder.mkdir(parents=True)
+    (folder / "address").write_text("5a:00:00:00:00:01\n")
+    (folder / "addr_assign_type").write_text("1\n")
+    commands = []
+
+    def run(command, **_kwargs):
+        commands.append(command)
+        (folder / "addr_assign_type").write_text("3\n")
+        return subprocess.CompletedProcess(command, 0, "", "")
+
+    monkeypatch.setattr(module, "INTERFACES", folder.parent)
+    monkeypatch.setattr(module.subprocess, "run", run)
+    return commands
+
+
 def make(podman, tmp_path, **kwargs):
     box = Sandbox("t", tmp_path, run=podman, say=lambda _line: None, unified_cgroups=False, **kwargs)
     box.archive.parent.mkdir(exist_ok=True)
@@ -68,7 +88,12 @@ def container(box, machine, state="running", cluster="t", settings=None):
     return {"Names": [machine.name], "State": state, "Labels": labels}
 
 
-NETWORK = {"name": "t", "labels": {module.CLUSTER_LABEL: "t"}, "subnets": [{"subnet": "10.89.70.0/24"}]}
+NETWORK = {
+    "name": "t",
+    "labels": {module.CLUSTER_LABEL: "t"},
+    "subnets": [{"subnet": "10.89.70.0/24"}],
+    "network_interface": "podman7",
+}
 
 
 @pytest.mark.parametrize(
@@ -113,8 +138,21 @@ def test_running_machines_need_nothing(tmp_path):
     podman = Podman(networks=[NETWORK])
     box = make(podman, tmp_path)
     podman.answers["ps"] = [container(box, CP), container(box, W)]
+    box.present([CP, W])
     assert not any(box.present([CP, W]).values())
     assert podman.done == []
+
+
+def test_the_bridge_keeps_its_address_whoever_comes_and_goes(tmp_path, bridge):
+    podman = Podman(networks=[NETWORK])
+    box = make(podman, tmp_path)
+    podman.answers["ps"] = [container(box, CP), container(box, W)]
+    said = ["podman7 keeps 5a:00:00:00:00:01"]
+    assert box.present([CP, W], check=True)["bridge"] == said
+    assert bridge == []
+    assert box.present([CP, W])["bridge"] == said
+    assert bridge == [["ip", "link", "set", "dev", "podman7", "address", "5a:00:00:00:00:01"]]
+    assert box.present([CP, W])["bridge"] == []
 
 
 def test_a_stopped_machine_is_started_and_a_half_made_one_is_made_anew(tmp_path):
