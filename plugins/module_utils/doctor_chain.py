@@ -925,9 +925,9 @@ def limits(facts: Watched, case: Case) -> Finding:
         return broken("no_room", here, waiting, case.values())
     limited = condition(item, "ScalingLimited")
     if limited.get("status") == "True" and limited.get("reason") == "TooManyReplicas":
-        evidence = (
-            f"{item['status'].get('currentReplicas', 0)} of at most {spec['maxReplicas']} replicas: {explain(limited)}"
-        )
+        # Not the current ones: pods for the last of the desired may be starting still.
+        desired = item["status"].get("desiredReplicas", 0)
+        evidence = f"{desired} of at most {spec['maxReplicas']} replicas desired: {explain(limited)}"
         return broken("max_reached", here, evidence, case.values())
     one_way = (
         " never fewer (behavior.scaleDown is Disabled),"

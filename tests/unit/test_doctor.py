@@ -491,7 +491,8 @@ def cannot_scale(kind: str) -> Change:
 
 def limited(stub: Stub) -> None:
     stub.edit(HPA)["status"] = {
-        "currentReplicas": 20,
+        "currentReplicas": 19,
+        "desiredReplicas": 20,
         **conditions(
             AbleToScale="True", ScalingActive="True", ScalingLimited=("True", "TooManyReplicas", "more wanted")
         ),
@@ -803,7 +804,7 @@ CASES: list[tuple[str, str, dict[str, Any], Change, str]] = [
     ("autoscaler_rival", "hpa", ENTRY, rival, "shop and by-hand scale Deployment shop"),
     ("autoscaler_unable", "hpa", ENTRY, cannot_scale("AbleToScale"), "AbleToScale=False: FailedGetPodsMetric"),
     ("autoscaler_blind", "hpa", ENTRY, cannot_scale("ScalingActive"), "ScalingActive=False: FailedGetPodsMetric"),
-    ("max_reached", "limits", ENTRY, limited, "20 of at most 20 replicas: TooManyReplicas: more wanted"),
+    ("max_reached", "limits", ENTRY, limited, "20 of at most 20 replicas desired: TooManyReplicas: more wanted"),
     ("size_fixed", "limits", ENTRY | {"replicas": {"min": 3, "max": 3}}, lambda _stub: None, "are 3"),
     (
         "scale_up_disabled",
