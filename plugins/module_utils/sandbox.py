@@ -422,7 +422,7 @@ class Sandbox:
 
         A bridge takes the lowest address of its members until somebody sets one. So when a machine goes or comes, the
         host may get a new address in the network, and the other machines send what they answer to the old one, until
-        they ask again: up to 45 s in which the host seems to get no answers.
+        they ask again: a stream was seen to be silent for 90 s.
         """
         name = networks.get(self.cluster, {}).get("network_interface", "")
         bridge = INTERFACES / name
