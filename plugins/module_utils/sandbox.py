@@ -300,9 +300,10 @@ class Sandbox:
             "network": [] if self.cluster in networks else [f"{self.cluster} {subnet}"],
             "created": [machine.name for machine in missing],
             "started": stopped,
-            "bridge": self.keep_address(networks, check) if check else [],
+            "bridge": [],
         }
         if check:
+            done["bridge"] = self.keep_address(networks, check)
             return done
         if not has_image:
             self.make_image()
@@ -310,11 +311,12 @@ class Sandbox:
             label = f"{CLUSTER_LABEL}={self.cluster}"
             kind = ["--internal"] if self.internal else []
             self.run("network", "create", *kind, "--subnet", subnet, "--label", label, self.cluster)
+            networks = self.networks()
         # podman gives out addresses under one lock anyway; in parallel only their start and boot overlap.
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda machine: self._create(machine, machine.name in volumes), missing))
             list(pool.map(lambda name: self.run("start", name), stopped))
-            done["bridge"] = self.keep_address(self.networks(), check)
+            done["bridge"] = self.keep_address(networks, check)
             list(pool.map(lambda machine: self.wait_booted(machine.name), machines))
         return done
 

@@ -34,6 +34,8 @@ class Podman:
                 return json.dumps(answer)
         if arguments[0] == "exec":
             return f"{self.state}\n" if "sh" in arguments else json.dumps([{"unit": "broken.service"}])
+        if arguments[:2] == ("network", "create"):
+            self.answers["network ls"] = [NETWORK]
         self.done.append(list(arguments))
         return ""
 
@@ -153,6 +155,11 @@ def test_the_bridge_keeps_its_address_whoever_comes_and_goes(tmp_path, bridge):
     assert box.present([CP, W])["bridge"] == said
     assert bridge == [["ip", "link", "set", "dev", "podman7", "address", "5a:00:00:00:00:01"]]
     assert box.present([CP, W])["bridge"] == []
+
+
+def test_the_bridge_of_a_new_network_keeps_its_address(tmp_path, bridge):
+    assert make(Podman(), tmp_path).present([CP, W])["bridge"] == ["podman7 keeps 5a:00:00:00:00:01"]
+    assert len(bridge) == 1
 
 
 def test_a_stopped_machine_is_started_and_a_half_made_one_is_made_anew(tmp_path):

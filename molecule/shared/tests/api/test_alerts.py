@@ -101,13 +101,11 @@ def test_only_the_watchdog_fires(api: kube.Api, service: str) -> None:
 def test_prometheus_knows_when_the_certificates_of_the_metrics_apis_end(api: kube.Api, service: str) -> None:
     expr = "(kubescale_serving_certificate_not_after_seconds - time()) / 86400"
     wanted = {"metrics-server.kube-system", "prometheus-adapter.custom-metrics"}
-    days: dict[str, float] = {}
 
-    def known() -> set[str]:
+    def days() -> dict[str, float]:
         left = prometheus.prometheus_query(api, expr, service)
-        days.update({sample["metric"]["service"]: float(sample["value"][1]) for sample in left})
-        return set(days)
+        return {sample["metric"]["service"]: float(sample["value"][1]) for sample in left}
 
     # The rules are evaluated once a minute.
-    assert comes_to(known, wanted) == wanted
-    assert all(day > 30 for day in days.values())
+    assert comes_to(lambda: set(days()), wanted) == wanted
+    assert all(day > 30 for day in days().values())
