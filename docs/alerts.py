@@ -21,8 +21,8 @@ PAGE = REPOSITORY / "docs" / "alerts.md"
 RULES = sorted((REPOSITORY / "roles/prometheus/files/rules").glob("*.yaml"))
 sys.path.insert(0, str(REPOSITORY / "collections"))
 
-from ansible_collections.kubescale.fleet.plugins.module_utils.alerts import app_rules  # noqa: E402
-from ansible_collections.kubescale.fleet.plugins.module_utils.apps import parse_apps  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.alerts import app_rules  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import parse_apps  # noqa: E402
 
 APP = {
     "name": "shop",
@@ -34,7 +34,7 @@ APP = {
 }
 
 HEADER = """\
-<!-- Made from roles/prometheus/files/rules and plugins/module_utils/alerts.py by `make docs`; edit those instead. -->
+<!-- Made from roles/prometheus/files/rules and plugins/plugin_utils/apps/alerts.py by `make docs`; edit those. -->
 
 # Alerts
 

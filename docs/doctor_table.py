@@ -20,9 +20,9 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "molecule" / "doctor" / "tests
 import faults  # noqa: E402
 from pages import keep, table  # noqa: E402
 
-from plugins.module_utils.doctor_causes import CAUSES, GENERAL, LINKS  # noqa: E402
+from plugins.plugin_utils.health.causes import CAUSES, GENERAL, LINKS  # noqa: E402
 
-BEGIN = "<!-- Made from plugins/module_utils/doctor_causes.py and molecule/doctor/tests/faults.py by `make docs`. -->\n"
+BEGIN = "<!-- Made from plugins/plugin_utils/health/causes.py and molecule/doctor/tests/faults.py by `make docs`. -->\n"
 
 
 def causes() -> str:

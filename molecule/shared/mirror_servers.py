@@ -24,7 +24,9 @@ from urllib.parse import urlsplit
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "collections")]
 
-from ansible_collections.kubescale.fleet.plugins.module_utils import artifacts, downloads  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import downloads  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common import paths  # noqa: E402
 
 FILES_PORT, REGISTRY_PORT = 8086, 5000
 REGISTRY = "registry"
@@ -35,7 +37,7 @@ BY_DIGEST = ("flannel",)
 def parts() -> artifacts.Cache:
     """The cache with what was built: the usual one, where a scenario has one of its own for its site."""
     place = os.environ.get("KUBESCALE_PARTS", os.environ.get("KUBESCALE_CACHE", ""))
-    directory = artifacts.cache_directory({**os.environ, "KUBESCALE_CACHE": place})
+    directory = paths.cache_directory({**os.environ, "KUBESCALE_CACHE": place})
     return artifacts.Cache(directory, artifacts.versioned_pins(None), artifacts.machine_architecture())
 
 

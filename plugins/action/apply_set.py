@@ -14,7 +14,8 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
+
+from ..plugin_utils.applyset.apply import (
     ApplySet,
     ApplySetError,
     Assumed,
@@ -22,15 +23,17 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
     Handover,
     SharedNamespace,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import (
+from ..plugin_utils.applyset.ownership import how_to_adopt
+from ..plugin_utils.applyset.revisions import KEPT
+from ..plugin_utils.applyset.run_facts import APPLIED_SETS, ASSUMED, applied_sets, facts_of
+from ..plugin_utils.common.runs import run_id
+from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
+from ..plugin_utils.kube.manifests import (
     DefinitionError,
     parse_definition,
     untagged,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import KEPT
-from ansible_collections.kubescale.fleet.plugins.module_utils.runs import run_id
-from ansible_collections.kubescale.fleet.plugins.module_utils.waiting import NotReadyError
+from ..plugin_utils.kube.waiting import NotReadyError
 
 display = Display()
 
@@ -62,11 +65,6 @@ ARGUMENTS: dict[str, Any] = {
     "wait": {"type": "bool", "default": True},
     "wait_timeout": {"type": "int", "default": 300},
 }
-
-# Fact in which a run remembers, for each cluster, what there is to wait for.
-APPLIED_SETS = "kubescale_applied_sets"
-# Fact in which a run in check mode remembers what the sets before would have done.
-ASSUMED = "kubescale_assumed"
 
 
 class ActionModule(ActionBase):
@@ -150,26 +148,6 @@ class ActionModule(ActionBase):
         if warnings := [*outcome.warnings, *dict.fromkeys(api.warnings)]:
             result["warnings"] = [f"set {args['name']}: {warning}" for warning in warnings]
         return result
-
-
-def facts_of(task_vars: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What tasks of this run remember of the host."""
-    return (task_vars or {}).get("ansible_facts") or {}
-
-
-def applied_sets(task_vars: Mapping[str, Any] | None) -> list[str] | None:
-    """Names of the sets that this run applied to the host's cluster; None if no set was applied or removed."""
-    return facts_of(task_vars).get(APPLIED_SETS)
-
-
-def how_to_adopt(role: str | None) -> str:
-    """What a person can do about objects of others; `role` is the role of this collection that would make them."""
-    if role is None:
-        return "To take these objects over, say adopt: true."
-    return (
-        f"To take these objects over, set {role}_adopt to true (-e {role}_adopt=true). To leave them to their owner, "
-        f"set {role}_state to absent."
-    )
 
 
 def missing_cluster(kubeconfig: str, state: str) -> dict[str, Any]:

@@ -11,10 +11,11 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.action.apply_set import applied_sets
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySetError, wait_for_sets
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.waiting import NotReadyError
+
+from ..plugin_utils.applyset.apply import ApplySetError, wait_for_sets
+from ..plugin_utils.applyset.run_facts import applied_sets
+from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
+from ..plugin_utils.kube.waiting import NotReadyError
 
 display = Display()
 

@@ -10,18 +10,19 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
+
+from ..plugin_utils.apps.sample_apps import sample_app_names
+from ..plugin_utils.artifacts.build import (
     ArtifactError,
     Builder,
     Cache,
-    cache_directory,
     execute,
     machine_architecture,
     missing_tools,
     versioned_pins,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.sample_apps import sample_app_names
-from ansible_collections.kubescale.fleet.plugins.module_utils.sources import SOURCES, Request
+from ..plugin_utils.artifacts.sources import SOURCES, Request
+from ..plugin_utils.common.paths import cache_directory
 
 MEBIBYTE = 1024 * 1024
 

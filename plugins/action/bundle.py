@@ -10,17 +10,18 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils import bundle, contents, sbom
-from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
+
+from ..plugin_utils.apps.sample_apps import sample_app_names
+from ..plugin_utils.artifacts import bundle, contents, sbom
+from ..plugin_utils.artifacts.build import (
     ArtifactError,
     Builder,
     Cache,
-    cache_directory,
     file_digest,
     machine_architecture,
     versioned_pins,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.sample_apps import sample_app_names
+from ..plugin_utils.common.paths import cache_directory
 
 
 def all_entries(builder: Builder) -> list[bundle.Entry]:

@@ -10,7 +10,8 @@ from typing import Any
 import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
+
+from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
 
 
 def cluster_facts(configuration: dict[str, Any]) -> dict[str, str]:

@@ -10,14 +10,15 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySetError
-from ansible_collections.kubescale.fleet.plugins.module_utils.documents import (
+
+from ..plugin_utils.applyset.apply import ApplySetError
+from ..plugin_utils.applyset.drift import describe, examine
+from ..plugin_utils.common.output import (
     OUTPUT_OPTIONS,
     SET_OPTIONS,
     write_document,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.drift import describe, examine
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
+from ..plugin_utils.kube.client import ApiError, KubeconfigError, connect
 
 
 class ActionModule(ActionBase):

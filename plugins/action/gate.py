@@ -13,15 +13,16 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.action.doctor import HastyReader, circumstances
-from ansible_collections.kubescale.fleet.plugins.module_utils import gate, run_record
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySetError, wait_for_sets
-from ansible_collections.kubescale.fleet.plugins.module_utils.apps import App, AppError, parse_apps
-from ansible_collections.kubescale.fleet.plugins.module_utils.doctor import examine
-from ansible_collections.kubescale.fleet.plugins.module_utils.gate import Baseline, Look
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import SERVICES, PrometheusError
-from ansible_collections.kubescale.fleet.plugins.module_utils.waiting import NotReadyError
+
+from ..plugin_utils.applyset.apply import ApplySetError, wait_for_sets
+from ..plugin_utils.apps.model import App, AppError, parse_apps
+from ..plugin_utils.fleet import gate, run_record
+from ..plugin_utils.fleet.gate import Baseline, Look
+from ..plugin_utils.health.doctor import examine
+from ..plugin_utils.health.examination import HastyReader, circumstances
+from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError, connect
+from ..plugin_utils.kube.prometheus import SERVICES, PrometheusError
+from ..plugin_utils.kube.waiting import NotReadyError
 
 display = Display()
 

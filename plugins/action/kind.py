@@ -11,17 +11,13 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
-    ArtifactError,
-    Cache,
-    cache_directory,
-    machine_architecture,
-    versioned_pins,
-)
-from ansible_collections.kubescale.fleet.plugins.module_utils.kind import Kind, KindError, find_engine
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError
-from ansible_collections.kubescale.fleet.plugins.module_utils.sample_apps import sample_app_names
-from ansible_collections.kubescale.fleet.plugins.module_utils.sandbox import SandboxError
+
+from ..plugin_utils.apps.sample_apps import sample_app_names
+from ..plugin_utils.artifacts.build import ArtifactError, Cache, machine_architecture, versioned_pins
+from ..plugin_utils.common.paths import cache_directory
+from ..plugin_utils.kube.client import ApiError, KubeconfigError
+from ..plugin_utils.machines.kind import Kind, KindError, find_engine
+from ..plugin_utils.machines.sandbox import SandboxError
 
 
 class ActionModule(ActionBase):

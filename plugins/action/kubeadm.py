@@ -12,7 +12,15 @@ import yaml
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.joining import (
+
+from ..plugin_utils.kube.client import (
+    RESTART,
+    ApiError,
+    KubeconfigError,
+    connect,
+    read_kubeconfig,
+)
+from ..plugin_utils.machines.joining import (
     JoinError,
     JoinToken,
     ServingCertificates,
@@ -22,13 +30,6 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.joining import (
     is_home,
     missing_settings,
     write_private,
-)
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (
-    RESTART,
-    ApiError,
-    KubeconfigError,
-    connect,
-    read_kubeconfig,
 )
 
 # What cannot be changed by writing it somewhere: addresses of pods and services are in use, versions need an upgrade.

@@ -10,13 +10,14 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.kubescale.fleet.plugins.module_utils.joining import (
+
+from ..module_utils.services import service_troubles
+from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
+from ..plugin_utils.machines.joining import (
     JoinError,
     LateError,
     ServingCertificates,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.services import service_troubles
 
 
 class ActionModule(ActionBase):

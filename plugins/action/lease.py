@@ -11,8 +11,8 @@ from typing import Any
 from ansible import constants
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.lease import (
+
+from ..plugin_utils.fleet.lease import (
     DURATION,
     UNATTENDED_DURATION,
     LeaseError,
@@ -20,6 +20,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.lease import (
     take,
     this_run,
 )
+from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
 
 display = Display()
 

@@ -9,19 +9,20 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
+
+from ..plugin_utils.apps.sample_apps import sample_app_names
+from ..plugin_utils.artifacts.build import (
     ARCHITECTURES,
     ArtifactError,
     Cache,
     Image,
     archive_references,
-    cache_directory,
     download_hosts,
     file_digest,
     machine_architecture,
     versioned_pins,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.sample_apps import sample_app_names
+from ..plugin_utils.common.paths import cache_directory
 
 
 def pinned_image(cache: Cache, image: Image) -> dict[str, Any]:

@@ -11,10 +11,8 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import SERVICES
-from ansible_collections.kubescale.fleet.plugins.module_utils.report import cluster_facts, update_report
-from ansible_collections.kubescale.fleet.plugins.module_utils.scaling import (
+
+from ..plugin_utils.health.load import (
     Observer,
     ScalingError,
     Terms,
@@ -23,6 +21,9 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.scaling import (
     received_load,
     wait_for_rest,
 )
+from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError, connect
+from ..plugin_utils.kube.prometheus import SERVICES
+from ..plugin_utils.report.report import cluster_facts, update_report
 
 # Seconds between two samples.
 INTERVAL = 1.0

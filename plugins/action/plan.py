@@ -10,8 +10,9 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils import plan, run_record
-from ansible_collections.kubescale.fleet.plugins.module_utils.documents import OUTPUT_OPTIONS, write_document
+
+from ..plugin_utils.common.output import OUTPUT_OPTIONS, write_document
+from ..plugin_utils.fleet import plan, run_record
 
 
 class ActionModule(ActionBase):

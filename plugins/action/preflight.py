@@ -4,11 +4,8 @@
 
 from __future__ import annotations
 
-import os
-import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleError
@@ -16,24 +13,21 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.action import ActionBase
 from ansible.template import Templar
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils import preflight
-from ansible_collections.kubescale.fleet.plugins.module_utils.app_catalogue import all_entries
-from ansible_collections.kubescale.fleet.plugins.module_utils.apps import (
+
+from ..plugin_utils.apps.catalogue import all_entries
+from ..plugin_utils.apps.model import (
     AppError,
     Findings,
     examine_apps,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.preflight import Setting
+from ..plugin_utils.common.origin import TEMPLATES_ALLOWED, where_in, where_set
+from ..plugin_utils.common.paths import COLLECTION
+from ..plugin_utils.fleet import preflight
+from ..plugin_utils.fleet.preflight import Setting
 
 display = Display()
 
-try:
-    from ansible._internal._datatag._tags import Origin
-except ImportError:  # ansible-core 2.18: strings of YAML files know their own place, and every text may be a template
-    Origin = None
-TEMPLATES_ALLOWED = {"trusted_as_template": True} if Origin else {}
 
-COLLECTION = Path(__file__).resolve().parents[2]
 # Roles that run on machines, with the group they run on; the others run on the hosts of the clusters' APIs.
 MACHINE_ROLES = {"node_prep": "nodes", "control_plane": "control_plane", "worker": "workers"}
 API_GROUP = "clusters"
@@ -54,20 +48,6 @@ ARTIFACTS = ("artifacts_source", "artifacts_mirrors", "artifacts_versions")
 ADDRESSES = ("ansible_host", "node_prep_address", "sandbox_address")
 # The variables of roles that are named above; a test proves that they exist.
 CHECKED = {name for _unused, names in CHECKS for name in names} | set(NETWORKS) | set(ARTIFACTS)
-
-
-def where_set(value: object) -> str:
-    """Say where a value was set: file and line, relative to the current directory; empty if that is not known."""
-    if Origin is None:
-        file, line, _column = getattr(value, "ansible_pos", ("", 0, 0))
-        return f"{os.path.relpath(file)}:{line}" if file else ""
-    origin = Origin.get_tag(value)
-    if origin is None:
-        return ""
-    if origin.path:
-        line = f":{origin.line_num}" if origin.line_num else ""
-        return os.path.relpath(origin.path) + line
-    return str(origin.description)
 
 
 class HostVariables:
@@ -105,18 +85,6 @@ class HostVariables:
     def all(self, *names: str) -> list[Setting]:
         """Those of the variables that are known."""
         return [setting for setting in map(self.get, names) if setting is not None]
-
-
-def where_in(value: Any, path: str) -> str:  # noqa: ANN401
-    """Say where the part of a value at a path such as ``[0].replicas.min`` was set, as near to it as is known."""
-    places = [where_set(value)]
-    for step in re.findall(r"[^.\[\]]+", path):
-        try:
-            value = value[int(step)] if isinstance(value, list) else value[step]
-        except (KeyError, IndexError, TypeError, ValueError):
-            break
-        places.append(where_set(value))
-    return next((place for place in reversed(places) if place), "")
 
 
 def check_apps(host: HostVariables) -> Findings:

@@ -15,14 +15,14 @@ from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.action.apply_set import how_to_adopt
-from ansible_collections.kubescale.fleet.plugins.action.preflight import where_in
-from ansible_collections.kubescale.fleet.plugins.module_utils.app_catalogue import all_entries, reader
-from ansible_collections.kubescale.fleet.plugins.module_utils.app_workloads import examine_workloads
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import set_id
-from ansible_collections.kubescale.fleet.plugins.module_utils.apps import AppError, parse_apps, parse_pairs
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.ownership import others_that_serve
+
+from ..plugin_utils.applyset.apply import set_id
+from ..plugin_utils.applyset.ownership import how_to_adopt, others_that_serve
+from ..plugin_utils.apps.catalogue import all_entries, reader
+from ..plugin_utils.apps.model import AppError, parse_apps, parse_pairs
+from ..plugin_utils.apps.workloads import examine_workloads
+from ..plugin_utils.common.origin import where_in
+from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError, connect
 
 display = Display()
 

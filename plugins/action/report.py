@@ -10,10 +10,11 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.panels import collect
-from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import SERVICES, PrometheusError
-from ansible_collections.kubescale.fleet.plugins.module_utils.report import cluster_facts, update_report
+
+from ..plugin_utils.kube.client import ApiError, KubeconfigError, connect
+from ..plugin_utils.kube.prometheus import SERVICES, PrometheusError
+from ..plugin_utils.report.panels import collect
+from ..plugin_utils.report.report import cluster_facts, update_report
 
 # Minutes that a drawing may show: beyond, its points are further apart than the windows of the rates.
 LEAST = 1

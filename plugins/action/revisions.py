@@ -10,15 +10,16 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySetError, choose_sets, sets_of
-from ansible_collections.kubescale.fleet.plugins.module_utils.doctor import table
-from ansible_collections.kubescale.fleet.plugins.module_utils.documents import (
+
+from ..plugin_utils.applyset.apply import ApplySetError, choose_sets, sets_of
+from ..plugin_utils.applyset.revisions import revisions_of
+from ..plugin_utils.common.output import (
     OUTPUT_OPTIONS,
     SET_OPTIONS,
     write_document,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import JSON, ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import revisions_of
+from ..plugin_utils.common.text import aligned
+from ..plugin_utils.kube.client import JSON, ApiError, KubeconfigError, connect
 
 HEAD = ["component", "revision", "when", "who", "run", "what changed", ""]
 
@@ -51,7 +52,7 @@ class ActionModule(ActionBase):
             raise AnsibleActionFail(f"revisions {cluster}: {error}") from None
         text = json.dumps(document)
         if arguments["output"] == "text":
-            text = "\n".join(["", f"{cluster}: {len(found)} revisions", "", *table(HEAD, list(map(row, found))), ""])
+            text = "\n".join(["", f"{cluster}: {len(found)} revisions", "", *aligned([HEAD, *map(row, found)]), ""])
         Display().display(text)
         return {"changed": False, "revisions": found}
 

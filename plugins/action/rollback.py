@@ -10,11 +10,12 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySetError
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import RevisionError
-from ansible_collections.kubescale.fleet.plugins.module_utils.rollback import Target, perform, plan
-from ansible_collections.kubescale.fleet.plugins.module_utils.runs import run_id
+
+from ..plugin_utils.applyset.apply import ApplySetError
+from ..plugin_utils.applyset.revisions import RevisionError
+from ..plugin_utils.applyset.rollback import Target, perform, plan
+from ..plugin_utils.common.runs import run_id
+from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
 
 display = Display()
 

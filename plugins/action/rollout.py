@@ -22,8 +22,11 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
-from ansible_collections.kubescale.fleet.plugins.module_utils import rollout, run_record
-from ansible_collections.kubescale.fleet.plugins.module_utils.child_runs import (
+
+from ..plugin_utils.common.paths import COLLECTION
+from ..plugin_utils.common.runs import RUN_VARIABLE, run_id
+from ..plugin_utils.fleet import rollout, run_record
+from ..plugin_utils.fleet.child_runs import (
     INTERRUPTED,
     ChildError,
     Children,
@@ -33,19 +36,17 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.child_runs import 
     child_options,
     tag_options,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.preflight import (
+from ..plugin_utils.fleet.preflight import (
     LEAST,
     SHARED_VARIABLES,
     Setting,
     check_least,
     check_option,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.rollout import Ring, Rollout, RolloutError, Target
-from ansible_collections.kubescale.fleet.plugins.module_utils.runs import RUN_VARIABLE, run_id
+from ..plugin_utils.fleet.rollout import Ring, Rollout, RolloutError, Target
 
 display = Display()
 
-COLLECTION = Path(__file__).resolve().parents[2]
 #: Parts of the collection that make what a run does.
 PARTS = ("files", "playbooks", "plugins", "roles")
 STATE, LOCK, FOLDER, MERGED = "rollout.json", "rollout.lock", "rollout", "rollout.record"

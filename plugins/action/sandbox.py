@@ -9,8 +9,9 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import cache_directory
-from ansible_collections.kubescale.fleet.plugins.module_utils.sandbox import (
+
+from ..plugin_utils.common.paths import cache_directory
+from ..plugin_utils.machines.sandbox import (
     SUITES,
     Machine,
     Sandbox,

@@ -11,11 +11,12 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import DefinitionError, parse_definition
-from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import PrometheusError
-from ansible_collections.kubescale.fleet.plugins.module_utils.scrape_jobs import PLACES, ScrapeJobsError, load_jobs
-from ansible_collections.kubescale.fleet.plugins.module_utils.waiting import NotReadyError
+
+from ..plugin_utils.apps.scrape_jobs import PLACES, ScrapeJobsError, load_jobs
+from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
+from ..plugin_utils.kube.manifests import DefinitionError, parse_definition
+from ..plugin_utils.kube.prometheus import PrometheusError
+from ..plugin_utils.kube.waiting import NotReadyError
 
 display = Display()
 

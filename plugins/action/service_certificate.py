@@ -11,20 +11,21 @@ from typing import Any
 
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
-from ansible_collections.kubescale.fleet.plugins.module_utils import signing
-from ansible_collections.kubescale.fleet.plugins.module_utils.certificates import (
-    CertificateProblem,
-    ServingCertificate,
-    check_secret,
-)
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (
+from cryptography import x509
+
+from ..plugin_utils.kube.client import (
     RESTART,
     Api,
     ApiError,
     KubeconfigError,
     connect,
 )
-from cryptography import x509
+from ..plugin_utils.machines import signing
+from ..plugin_utils.machines.certificates import (
+    CertificateProblem,
+    ServingCertificate,
+    check_secret,
+)
 
 # Where kubeadm keeps the cluster's CA on a control plane.
 AUTHORITY = "/etc/kubernetes/pki/ca"

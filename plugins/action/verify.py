@@ -12,15 +12,16 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import SERVICES
-from ansible_collections.kubescale.fleet.plugins.module_utils.report import cluster_facts, update_report
-from ansible_collections.kubescale.fleet.plugins.module_utils.verify import (
+
+from ..plugin_utils.health.checks import (
     CheckDataError,
     Result,
     load_checks,
     run_checks,
 )
+from ..plugin_utils.kube.client import ApiError, KubeconfigError, connect
+from ..plugin_utils.kube.prometheus import SERVICES
+from ..plugin_utils.report.report import cluster_facts, update_report
 
 
 class ActionModule(ActionBase):

@@ -13,8 +13,9 @@ from typing import Any
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import JSON, ApiError, KubeconfigError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.report import verdict
+
+from ..plugin_utils.kube.client import JSON, ApiError, KubeconfigError, connect
+from ..plugin_utils.report.report import verdict
 
 # Services that a set of ours made.
 SERVICES = "/api/v1/services?labelSelector=applyset.kubernetes.io/part-of"

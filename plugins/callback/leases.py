@@ -38,7 +38,8 @@ from ansible.plugins.callback import CallbackBase
 if TYPE_CHECKING:
     from ansible.executor.stats import AggregateStats
     from ansible.executor.task_result import CallbackTaskResult
-    from ansible_collections.kubescale.fleet.plugins.module_utils.lease import Held
+
+    from ..plugin_utils.fleet.lease import Held
 
 
 #: What most tasks on clusters are made of.
@@ -53,9 +54,9 @@ def load_needed() -> None:
     plugins = __name__.partition(".plugins.")[0] + ".plugins."
     for name in NEEDED:
         importlib.import_module(plugins + name)
-    utils = plugins + "module_utils."
-    importlib.import_module(utils + "artifacts").load_pins()
-    importlib.import_module(utils + "sample_apps").catalogue()
+    utils = plugins + "plugin_utils."
+    importlib.import_module(utils + "artifacts.build").load_pins()
+    importlib.import_module(utils + "apps.sample_apps").catalogue()
     # The first one loads OpenSSL's algorithms; authorities are those of each cluster.
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
@@ -102,12 +103,7 @@ class CallbackModule(CallbackBase):
     def _keep(self, lease: Mapping[str, Any]) -> None:
         """Renew one lease until the run ends, and end it then."""
         # Loaded here: whoever never takes a lease needs none of it.
-        from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (
-            ApiError,
-            KubeconfigError,
-            connect,
-        )
-        from ansible_collections.kubescale.fleet.plugins.module_utils.lease import (
+        from ..plugin_utils.fleet.lease import (
             DURATION,
             RENEWAL,
             Held,
@@ -115,6 +111,11 @@ class CallbackModule(CallbackBase):
             release,
             renew,
             this_run,
+        )
+        from ..plugin_utils.kube.client import (
+            ApiError,
+            KubeconfigError,
+            connect,
         )
 
         held: Held = Held(lease["cluster"], this_run(self._process), DURATION, lease["ahead"])

@@ -77,9 +77,11 @@ from typing import TYPE_CHECKING, Any
 from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.callback import CallbackBase
 from ansible.template import Templar
-from ansible_collections.kubescale.fleet.plugins.module_utils import fleet_report, run_record
-from ansible_collections.kubescale.fleet.plugins.module_utils.run_record import Phase, RunRecord
-from ansible_collections.kubescale.fleet.plugins.module_utils.runs import run_id
+
+from ..plugin_utils.common.runs import run_id
+from ..plugin_utils.fleet import run_record
+from ..plugin_utils.fleet.run_record import Phase, RunRecord
+from ..plugin_utils.report import fleet_report
 
 if TYPE_CHECKING:
     from ansible.executor.stats import AggregateStats

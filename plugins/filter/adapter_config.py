@@ -47,7 +47,7 @@ from ansible.errors import AnsibleFilterError
 def adapter_config(entries: Sequence[Any], rules: Sequence[Any] = ()) -> dict[str, Any]:
     """The adapter's configuration for entries; see DOCUMENTATION."""
     # Not above: ansible-doc loads filters where their libraries are not installed.
-    from ansible_collections.kubescale.fleet.plugins.module_utils import apps
+    from ..plugin_utils.apps import model as apps
 
     try:
         return apps.adapter_config(apps.parse_apps(entries), rules)

@@ -37,7 +37,7 @@ _value:
 from collections.abc import Callable
 from typing import Any
 
-from ansible_collections.kubescale.fleet.plugins.module_utils.adapter import adapter_rights
+from ..plugin_utils.apps.adapter import adapter_rights
 
 
 class FilterModule:

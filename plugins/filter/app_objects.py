@@ -50,7 +50,7 @@ from ansible.errors import AnsibleFilterError
 def app_objects(entries: Sequence[Any], flavor: str = "operator") -> list[dict[str, Any]]:
     """The objects of entries; see DOCUMENTATION."""
     # Not above: ansible-doc loads filters where their libraries are not installed.
-    from ansible_collections.kubescale.fleet.plugins.module_utils import apps
+    from ..plugin_utils.apps import model as apps
 
     try:
         return apps.app_objects(apps.parse_apps(entries), flavor)

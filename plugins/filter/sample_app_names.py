@@ -41,8 +41,8 @@ from ansible.errors import AnsibleFilterError
 def sample_app_names(value: object) -> list[str]:
     """Return the names."""
     # Not above: ansible-doc loads filters where their libraries are not installed.
-    from ansible_collections.kubescale.fleet.plugins.module_utils import sample_apps
-    from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import ArtifactError
+    from ..plugin_utils.apps import sample_apps
+    from ..plugin_utils.artifacts.build import ArtifactError
 
     try:
         return sample_apps.sample_app_names(value)

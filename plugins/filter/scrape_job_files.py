@@ -44,7 +44,7 @@ from typing import Any
 def scrape_job_files(components: Collection[str], apiserver_series: str) -> dict[str, str]:
     """Text of each file; see DOCUMENTATION."""
     # Not above: ansible-doc loads filters where their libraries are not installed.
-    from ansible_collections.kubescale.fleet.plugins.module_utils.scraping import job_files
+    from ..plugin_utils.apps.scraping import job_files
 
     return job_files(components, apiserver_series)
 

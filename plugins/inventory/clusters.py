@@ -80,7 +80,8 @@ from ansible.errors import AnsibleParserError
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin
-from ansible_collections.kubescale.fleet.plugins.module_utils.clusters import CLUSTER_VARIABLES
+
+from ..plugin_utils.fleet.clusters import CLUSTER_VARIABLES
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "meta" / "requirements.txt"
 FILE_NAMES = ("clusters.yml", "clusters.yaml")

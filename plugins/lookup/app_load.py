@@ -40,7 +40,8 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.loader import lookup_loader
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.kubescale.fleet.plugins.module_utils.app_catalogue import load_of
+
+from ..plugin_utils.apps.catalogue import load_of
 
 
 class LookupModule(LookupBase):

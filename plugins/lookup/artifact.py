@@ -37,14 +37,10 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (
-    ArtifactError,
-    Cache,
-    cache_directory,
-    machine_architecture,
-    versioned_pins,
-)
-from ansible_collections.kubescale.fleet.plugins.module_utils.sample_apps import catalogue
+
+from ..plugin_utils.apps.sample_apps import catalogue
+from ..plugin_utils.artifacts.build import ArtifactError, Cache, machine_architecture, versioned_pins
+from ..plugin_utils.common.paths import cache_directory
 
 
 class LookupModule(LookupBase):

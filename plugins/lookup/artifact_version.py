@@ -37,8 +37,9 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import ArtifactError, versioned_pins
-from ansible_collections.kubescale.fleet.plugins.module_utils.sample_apps import catalogue
+
+from ..plugin_utils.apps.sample_apps import catalogue
+from ..plugin_utils.artifacts.build import ArtifactError, versioned_pins
 
 
 class LookupModule(LookupBase):

@@ -39,8 +39,9 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.kubescale.fleet.plugins.module_utils.app_catalogue import all_entries, reader
-from ansible_collections.kubescale.fleet.plugins.module_utils.apps import AppError
+
+from ..plugin_utils.apps.catalogue import all_entries, reader
+from ..plugin_utils.apps.model import AppError
 
 
 class LookupModule(LookupBase):

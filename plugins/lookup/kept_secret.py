@@ -55,7 +55,8 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import ApiError, KubeconfigError, connect
+
+from ..plugin_utils.kube.client import ApiError, KubeconfigError, connect
 
 LENGTH = 24
 

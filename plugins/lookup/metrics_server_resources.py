@@ -40,7 +40,8 @@ from typing import Any
 
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import RESTART, ApiError, KubeconfigError, connect
+
+from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
 
 # What an idle one takes: millicores and MiB.
 IDLE_CPU = 40

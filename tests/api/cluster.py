@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, ApiError, connect
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api, ApiError, connect
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec

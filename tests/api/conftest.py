@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySet
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, connect
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import ApplySet
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api, connect
 
 import conftest
 

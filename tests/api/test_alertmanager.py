@@ -19,7 +19,7 @@ import yaml
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
 from ansible_collections.kubescale.fleet.plugins.action.preflight import TEMPLATES_ALLOWED
-from ansible_collections.kubescale.fleet.plugins.module_utils.preflight import RECEIVERS, Setting, check_alerting
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.preflight import RECEIVERS, Setting, check_alerting
 
 from . import cluster
 

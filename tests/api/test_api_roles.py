@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import set_id, sets_of
-from ansible_collections.kubescale.fleet.plugins.module_utils.drift import describe, examine
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import OF_LABEL, History
-from ansible_collections.kubescale.fleet.plugins.module_utils.rollback import Target, perform, plan
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import set_id, sets_of
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.drift import describe, examine
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import OF_LABEL, History
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.rollback import Target, perform, plan
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import connect
 
 import conftest
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils.apps import parse_apps
-from ansible_collections.kubescale.fleet.plugins.module_utils.promql import expand
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import parse_apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.promql import expand
 
 from . import cluster
 

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils import applyset
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset import apply as applyset
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import (
     ApplySet,
     ApplySetError,
     Outcome,
@@ -22,9 +22,9 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
     set_id,
     wait_for_sets,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, ApiError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import DefinitionError
-from ansible_collections.kubescale.fleet.plugins.module_utils.waiting import NotReadyError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api, ApiError, connect
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import DefinitionError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.waiting import NotReadyError
 
 from .cluster import find_binary
 
@@ -502,7 +502,7 @@ def test_what_is_broken_is_explained_when_time_is_over(api: Api, name: str, make
     api.request("POST", f"/api/v1/namespaces/{name}/events", body=event)
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ansible_collections.kubescale.fleet.plugins.module_utils.waiting.FIRST_WORD", 0.2)
+        patch.setattr("ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.waiting.FIRST_WORD", 0.2)
         with pytest.raises(NotReadyError) as caught:
             make_set(timeout=1.5, say=lines.append).apply([namespace(name), deployment(name)])
     for word in (f"Deployment {name}/app", "ImagePullBackOff", "no such image", "the registry says no"):

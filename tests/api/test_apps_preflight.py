@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api
 
 import conftest
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import mirror_servers
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils import artifacts
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts
 from playbook_runs import Run, run_playbook
 
 DOWNLOADS = ("dl.k8s.io", "github.com")

@@ -6,16 +6,16 @@ import json
 from dataclasses import replace
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils import artifacts, contents, sbom
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import contents, sbom
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common import paths
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
 
 @pytest.fixture(scope="module")
 def inside() -> contents.Contents:
-    cache = artifacts.Cache(
-        artifacts.cache_directory(), artifacts.versioned_pins(None), artifacts.machine_architecture()
-    )
+    cache = artifacts.Cache(paths.cache_directory(), artifacts.versioned_pins(None), artifacts.machine_architecture())
     return contents.Inspector(artifacts.Builder(cache)).contents()
 
 

@@ -21,13 +21,13 @@ from urllib.parse import urlencode, urlsplit
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils.dashboards import (
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import connect
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.report.dashboards import (
     alternatives,
     load_dashboards,
     panel_queries,
     variable_choices,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import connect
 from kubernetes import client, config
 
 from tests.demo_app_server import demo_app

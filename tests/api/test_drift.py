@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import (
     PART_OF_LABEL,
     ApplySet,
     ApplySetError,
     SharedNamespace,
     set_id,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.drift import Component, Drift, describe, examine
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api
-from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import History
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.drift import Component, Drift, describe, examine
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import History
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api
 
 from .cluster import control_plane
 from .test_apply_set import config_map, crd, deployment, namespace, secret, thing

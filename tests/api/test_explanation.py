@@ -9,9 +9,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import ApplySet
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api
-from ansible_collections.kubescale.fleet.plugins.module_utils.waiting import NotReadyError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import ApplySet
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.waiting import NotReadyError
 
 from .test_apply_set import deployment, namespace
 

@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils import lease
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.lease import Holder, LeaseError, LostError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet import lease
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.lease import Holder, LeaseError, LostError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api, connect
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 LEASE = ("coordination.k8s.io/v1", "Lease", lease.NAME, lease.NAMESPACE)

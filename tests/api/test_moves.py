@@ -8,16 +8,16 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import (
     ApplySet,
     ApplySetError,
     ForeignError,
     Handover,
     set_id,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api
-from ansible_collections.kubescale.fleet.plugins.module_utils.ownership import PART_OF_LABEL
-from ansible_collections.kubescale.fleet.plugins.module_utils.waiting import NotReadyError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.ownership import PART_OF_LABEL
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.waiting import NotReadyError
 
 from .test_apply_set import actions, config_map, deployment, namespace
 from .test_ownership import api_service

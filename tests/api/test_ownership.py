@@ -11,15 +11,15 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils import ownership
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset import ownership
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import (
     ApplySet,
     ApplySetError,
     ForeignError,
     set_id,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api
-from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import owned_fields
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import owned_fields
 
 from .cluster import find_binary
 from .test_apply_set import actions, config_map, crd, deployment, namespace

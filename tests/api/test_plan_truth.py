@@ -17,9 +17,9 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils import plan, run_record
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, ApiError, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import parse_definition
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet import plan, run_record
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api, ApiError, connect
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import parse_definition
 
 import conftest
 

@@ -12,16 +12,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils import applyset, revisions
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset import apply as applyset
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset import revisions
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import (
     ApplySet,
     ApplySetError,
     SharedNamespace,
     set_id,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import parse_definition
-from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import History, Revision
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import History, Revision
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api, connect
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import parse_definition
 
 from .test_apply_set import actions, config_map, crd, deployment, namespace, secret
 

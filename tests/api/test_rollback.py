@@ -11,17 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils.applyset import (
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import (
     ApplySet,
     ApplySetError,
     Handover,
     SharedNamespace,
     set_id,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api
-from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import History, RevisionError
-from ansible_collections.kubescale.fleet.plugins.module_utils.rollback import Plan, Result, Target, perform, plan
-from ansible_collections.kubescale.fleet.plugins.module_utils.runs import who
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import History, RevisionError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.rollback import (
+    Plan,
+    Result,
+    Target,
+    perform,
+    plan,
+)
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.runs import who
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api
 
 from .cluster import control_plane, deployments_become_ready
 from .test_apply_set import config_map, deployment, namespace, secret

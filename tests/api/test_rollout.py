@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import connect
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import connect
 
 import conftest
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api
 
 from .test_apply_set_tasks import Playbook
 

@@ -30,20 +30,20 @@ REPOSITORY = HERE.parent.parent
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "collections")]
 
 import apply_set  # noqa: E402 - beside this file
-from ansible_collections.kubescale.fleet.plugins.module_utils.artifacts import (  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import (  # noqa: E402
     Cache,
-    cache_directory,
     machine_architecture,
     versioned_pins,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import (  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.paths import cache_directory  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import (  # noqa: E402
     Api,
     ApiError,
     KubeconfigError,
     connect,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import parse_definition  # noqa: E402
-from ansible_collections.kubescale.fleet.plugins.module_utils.readiness import readiness  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import parse_definition  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.readiness import readiness  # noqa: E402
 
 INVENTORY = HERE / "inventory"
 CLUSTER = "bench"

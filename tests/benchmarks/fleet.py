@@ -29,7 +29,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "collections")]
 
 import yaml  # noqa: E402
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import connect  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import connect  # noqa: E402
 
 from tests.api.cluster import control_plane  # noqa: E402
 

@@ -24,14 +24,14 @@ import yaml
 import conftest  # noqa: F401 - makes the collection importable
 
 # isort: split
-from ansible_collections.kubescale.fleet.plugins.module_utils.kube import Api, connect
-from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import (
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.load import quantity
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api, connect
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus import (
     SERVICES,
     prometheus_data,
     prometheus_query,
     service_path,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.scaling import quantity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "footprint.md"

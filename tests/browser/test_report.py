@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils import panels, report
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.report import panels, report
 from selenium.webdriver import Chrome
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 
-from tests.unit.test_panels import SERVICE, FakePrometheus
-from tests.unit.test_report import full_report
+from tests.unit.report.test_panels import SERVICE, FakePrometheus
+from tests.unit.report.test_report import full_report
 
 TITLES = ["Autoscalers", "Demo app", "Cluster", "Node", "Pod"]
 

@@ -7,7 +7,9 @@ import json
 
 import pytest
 import testinfra
-from ansible_collections.kubescale.fleet.plugins.module_utils import artifacts, bundle, kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import bundle
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from playbook_runs import REPOSITORY, run_playbook
 from testinfra.host import Host
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils import kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from playbook_runs import INVENTORY, REPOSITORY, run_playbook
 
 SCRIPT = Path(__file__).resolve().parents[1] / "files" / "webhook.py"

@@ -16,8 +16,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils import kube
-from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import OF_LABEL
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import OF_LABEL
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from playbook_runs import REPOSITORY, Run, run_playbook, start_playbook
 from watching import LONGEST, Objects, Witness, until, watched
 

@@ -15,15 +15,16 @@ from typing import Any
 import faults
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils import doctor, kube
-from ansible_collections.kubescale.fleet.plugins.module_utils.apps import parse_apps
-from ansible_collections.kubescale.fleet.plugins.module_utils.doctor_cluster import Seen
-from ansible_collections.kubescale.fleet.plugins.module_utils.doctor_facts import (
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import parse_apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health import doctor
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.cluster import Seen
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.settings import (
     CUSTOM_API,
     RESOURCE_API,
     Settings,
 )
-from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import SERVICES
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus import SERVICES
 from faults import Create, Delete, DeletePods, Edit, Fault, Removed, Shell
 from playbook_runs import INVENTORY, REPOSITORY, run_playbook
 

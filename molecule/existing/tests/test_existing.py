@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils import kube
-from ansible_collections.kubescale.fleet.plugins.module_utils.manifests import Ref
-from ansible_collections.kubescale.fleet.plugins.module_utils.waiting import present, wait_for
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import Ref
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.waiting import present, wait_for
 from playbook_runs import REPOSITORY, Run, run_playbook
 
 MANAGED = Path(__file__).resolve().parents[1] / "managed"

@@ -15,7 +15,7 @@ from typing import Any
 
 import outcomes
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils import kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from outcomes import CONTROL_PLANE, WORKER, Fault, Outcome, State
 from playbook_runs import REPOSITORY, Run, run_playbook, start_playbook
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils import kube
-from ansible_collections.kubescale.fleet.plugins.module_utils.run_record import read_runs
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.run_record import read_runs
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from load import Clicks, Watched
 from playbook_runs import REPOSITORY, Run, run_playbook
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils import kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from playbook_runs import INVENTORY, REPOSITORY, run_playbook
 
 COMMAND = ["ansible-playbook", f"--inventory={INVENTORY}", "playbooks/site.yml"]

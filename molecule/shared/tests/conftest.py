@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import testinfra
-from ansible_collections.kubescale.fleet.plugins.module_utils import kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from playbook_runs import INVENTORY, REPOSITORY
 from testinfra.host import Host
 

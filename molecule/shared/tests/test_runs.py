@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.module_utils import kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from playbook_runs import run_playbook
 
 ROLES = [

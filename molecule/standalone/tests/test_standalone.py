@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils import dashboards, kube, verify
-from ansible_collections.kubescale.fleet.plugins.module_utils.prometheus import SERVICES, prometheus_query
-from ansible_collections.kubescale.fleet.plugins.module_utils.revisions import OF_LABEL
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import OF_LABEL
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health import checks as verify
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus import SERVICES, prometheus_query
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.report import dashboards
 from playbook_runs import REPOSITORY, Run, run_playbook
 
 STATE = REPOSITORY / ".state" / "standalone"

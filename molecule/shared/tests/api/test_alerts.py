@@ -10,7 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils import kube, prometheus
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import prometheus
 from playbook_runs import REPOSITORY
 
 FILES = sorted((REPOSITORY / "roles/prometheus/files/rules").glob("*.yaml"))

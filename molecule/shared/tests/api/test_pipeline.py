@@ -11,7 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.kubescale.fleet.plugins.module_utils import dashboards, kube, prometheus
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import prometheus
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.report import dashboards
 from cryptography import x509
 from playbook_runs import REPOSITORY, run_playbook
 

@@ -7,7 +7,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kubescale.fleet.plugins.module_utils import kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from playbook_runs import run_playbook
 
 

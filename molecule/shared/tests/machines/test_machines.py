@@ -7,7 +7,8 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kubescale.fleet.plugins.module_utils import artifacts, kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from testinfra.host import Host
 
 PINS = artifacts.load_pins()["components"]

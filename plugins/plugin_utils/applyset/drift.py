@@ -1,0 +1,308 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""What in a cluster is not as the latest revisions of its sets say, and who changed it."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..common.text import aligned
+from ..kube.client import JSON, Api, ApiError, Value
+from ..kube.manifests import Key, Ref, owned_fields, ref_of, was_changed
+from ..kube.waiting import in_parallel
+from .apply import DERIVED_KINDS, ID_LABEL, Parent, choose_sets, fingerprint_of, set_id, sets_of
+from .ownership import MANAGER, PART_OF_LABEL, is_member, labels_of
+from .revisions import Content, History, RevisionError
+
+_MISSING = object()
+#: Listings that fail so are of kinds that nobody can list now, as their server is away.
+_NOT_LISTED = (404, 405, 503)
+
+
+class Field(NamedTuple):
+    """A field that differs, and who owns it now; "" if nobody does, as it was removed."""
+
+    path: str
+    manager: str
+
+
+class Finding(NamedTuple):
+    """An object that is not as it should be: `state` is drifted, missing or unknown."""
+
+    ref: Ref
+    state: str
+    fields: tuple[Field, ...] = ()
+    #: Why it cannot be compared, or what is unusual about it.
+    note: str = ""
+
+    def as_dict(self) -> JSON:
+        """As JSON shows it."""
+        fields = [field._asdict() for field in self.fields]
+        return {**self.ref.as_dict(), "state": self.state, "fields": fields, "note": self.note}
+
+
+class Component(NamedTuple):
+    """One set: `revision` it was compared with, and what is not so. `note`: why it could not be, or not well."""
+
+    name: str
+    revision: int | None
+    findings: tuple[Finding, ...] = ()
+    note: str = ""
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether the cluster has exactly what the revision says."""
+        return not self.findings and not self.note
+
+    @property
+    def state(self) -> str:
+        """In two words."""
+        if self.findings:
+            return "drifted"
+        return "in sync" if self.in_sync else "not known"
+
+    def as_dict(self) -> JSON:
+        """As JSON shows it."""
+        objects = [finding.as_dict() for finding in self.findings]
+        told = {"component": self.name, "state": self.state, "revision": self.revision, "note": self.note}
+        return {**told, "objects": objects}
+
+
+class Drift(NamedTuple):
+    """A whole cluster; `strays` are objects of sets that are not there any more."""
+
+    components: tuple[Component, ...]
+    strays: tuple[Finding, ...]
+    seconds: float
+
+    @property
+    def in_sync(self) -> bool:
+        """Whether nothing is to be said."""
+        return not self.strays and all(component.in_sync for component in self.components)
+
+    def document(self, cluster: str) -> JSON:
+        """As JSON shows it."""
+        return {
+            "cluster": cluster,
+            "in_sync": self.in_sync,
+            "seconds": self.seconds,
+            "components": [component.as_dict() for component in self.components],
+            "strays": [finding.as_dict() for finding in self.strays],
+        }
+
+
+def examine(api: Api, names: Collection[str] = (), namespace: str = "kube-system") -> Drift:
+    """Compare sets (all if `names` is empty) with their revisions. Reads and tries (dry run); changes nothing.
+
+    Raises ApplySetError for a name of no set.
+    """
+    start = time.monotonic()
+    chosen = choose_sets(sets_of(api, namespace), names)
+    labelled = _labelled(api)
+    components = [
+        _component(api, name, namespace, parent, labelled.get(set_id(name, namespace), {}))
+        for name, parent in sorted(chosen.items())
+    ]
+    strays = [] if names else _strays(api, labelled)
+    return Drift(tuple(components), tuple(strays), round(time.monotonic() - start, 2))
+
+
+def _labelled(api: Api) -> dict[str, dict[Key, JSON]]:
+    """Metadata of all that carries the label of a set, by id of the set; without what follows from other objects."""
+    kinds: dict[str, tuple[str, str]] = {}
+    for resource in api.resources().values():  # the preferred version of a group comes first
+        if {"list", "delete"} <= resource.verbs and resource.kind not in DERIVED_KINDS:
+            kinds.setdefault(resource.group_kind, (resource.api_version, resource.kind))
+
+    def listing(kind: tuple[str, str]) -> list[JSON]:
+        try:
+            return api.list(*kind, label_selector=PART_OF_LABEL, metadata_only=True).items
+        except ApiError as error:
+            if error.status in _NOT_LISTED:
+                return []
+            raise
+
+    found: dict[str, dict[Key, JSON]] = {}
+    for items in in_parallel(listing, kinds.values()):
+        for item in items:
+            # Controllers copy labels to what they make of an object.
+            if not item["metadata"].get("ownerReferences"):
+                found.setdefault(labels_of(item)[PART_OF_LABEL], {})[ref_of(item).key] = item
+    return found
+
+
+def _component(api: Api, name: str, namespace: str, parent: Parent, live: Mapping[Key, JSON]) -> Component:
+    if parent.revision is None:
+        return Component(name, None, note="no revision is stored; one is, as soon as the set is applied again")
+    try:
+        found = History(api, name, namespace, set_id(name, namespace)).content(parent.revision)
+    except RevisionError as error:
+        return Component(name, parent.revision, note=str(error))
+    if found is None:
+        return Component(name, parent.revision, note=f"its revision {parent.revision} is gone: somebody deleted it")
+    content = found[0]
+    note = (
+        "the run that applies this revision has not ended, or was interrupted: run again" if parent.unfinished else ""
+    )
+    desired = content.by_key
+    unsettled = [
+        obj
+        for key, obj in desired.items()
+        if key not in live or fingerprint_of(obj, live[key]) not in parent.fingerprints
+    ]
+    set_id_ = set_id(name, namespace)
+    findings = [finding for finding in in_parallel(lambda obj: _compare(api, obj, set_id_), unsettled) if finding]
+    findings += _missing_namespaces(api, content)
+    findings += [Finding(ref_of(obj), "unknown") for key, obj in live.items() if key not in desired]
+    return Component(name, parent.revision, tuple(sorted(findings)), note)
+
+
+def _missing_namespaces(api: Api, content: Content) -> list[Finding]:
+    missing = [name for name in content.shared if api.get("v1", "Namespace", name) is None]
+    return [Finding(Ref("v1", "Namespace", "", name), "missing") for name in missing]
+
+
+def _compare(api: Api, obj: JSON, set_id_: str) -> Finding | None:
+    """What applying an object once more would change; None if nothing."""
+    ref = ref_of(obj)
+    live = api.get(ref.api_version, ref.kind, ref.name, ref.namespace or None)
+    if live is None or "deletionTimestamp" in live["metadata"]:
+        return Finding(ref, "missing", note="it is being deleted" if live else "")
+    if ref.kind == "Namespace" and not is_member(live, set_id_):
+        return None  # it was there before, and stays its owner's
+    try:
+        after = api.apply(obj, MANAGER, force=True, dry_run=True)[0]
+    except ApiError as error:
+        if not error.status:
+            raise
+        return Finding(ref, "drifted", note=f"it cannot be made what it should be: {error}")
+    if not was_changed(live, after, obj, MANAGER):
+        return None
+    return Finding(ref, "drifted", tuple(changed_fields(live, after)))
+
+
+def _strays(api: Api, labelled: Mapping[str, Mapping[Key, JSON]]) -> list[Finding]:
+    parents = {labels_of(item)[ID_LABEL] for item in api.list("v1", "ConfigMap", label_selector=ID_LABEL).items}
+    strays = [obj for label, objects in labelled.items() if label not in parents for obj in objects.values()]
+    # Other tools have sets, too, and parents of other kinds.
+    ours = [obj for obj in strays if owned_fields(obj, MANAGER) is not None]
+    return sorted(
+        Finding(ref_of(obj), "unknown", note=f"its set is gone ({labels_of(obj)[PART_OF_LABEL]})") for obj in ours
+    )
+
+
+# -- fields ------------------------------------------------------------------------------------------------------------
+
+
+def changed_fields(live: Mapping[str, Any], after: Mapping[str, Any]) -> list[Field]:
+    """Fields of ours that an apply, which made `after` of `live`, sets, takes back or removes."""
+    old, new = _fields(owned_fields(live, MANAGER)), _fields(owned_fields(after, MANAGER))
+    paths = dict.fromkeys([*_differing(new, live, after), *_differing(old, live, after)])
+    if old:  # else nothing of it is ours any more, which is no matter of single fields
+        lost = [path for path in _leaves(new) if not _owns(old, path)]
+        paths |= dict.fromkeys(path for path in lost if not any(path[: len(known)] == known for known in paths))
+    others = [
+        entry
+        for entry in live["metadata"].get("managedFields") or []
+        if (entry.get("manager"), entry.get("operation")) != (MANAGER, "Apply")
+    ]
+    return [
+        Field(_said(path), " and ".join(dict.fromkeys(e["manager"] for e in others if _owns(_fields(e), path))))
+        for path in paths
+    ]
+
+
+def _fields(entry: Mapping[str, Any] | None) -> JSON:
+    return (entry or {}).get("fieldsV1") or {}
+
+
+def _differing(
+    fields: Mapping[str, Any], live: Value, after: Value, path: tuple[str, ...] = ()
+) -> Iterator[tuple[str, ...]]:
+    for key, children in fields.items():
+        if key == ".":
+            continue
+        old, new, here = _step(live, key), _step(after, key), (*path, key)
+        # An item of a list that is missing is one matter; of a mapping, each of its fields is.
+        if children and (key.startswith("f:") or _MISSING not in (old, new)):
+            yield from _differing(children, old, new, here)
+        elif old is not new and old != new:
+            yield here
+
+
+def _leaves(fields: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[tuple[str, ...]]:
+    for key, children in fields.items():
+        if key != ".":
+            yield from _leaves(children, (*path, key)) if children.keys() - {"."} else [(*path, key)]
+
+
+def _owns(fields: Mapping[str, Any], path: Sequence[str]) -> bool:
+    """Whether what a manager owns includes a field, something in it, or a whole that it is in."""
+    for key in path:
+        if key not in fields:
+            return False
+        fields = fields[key]
+        if not fields:
+            return True
+    return True
+
+
+def _step(value: Value, key: str) -> Value:
+    """Into a value by a key as managedFields has it: a field, an item with certain fields, a value, or a number."""
+    sort, _separator, rest = key.partition(":")
+    if sort == "f":
+        return value.get(rest, _MISSING) if isinstance(value, Mapping) else _MISSING
+    if not isinstance(value, list):
+        return _MISSING
+    wanted = json.loads(rest)
+    if sort == "k":
+        return next((item for item in value if wanted.items() <= item.items()), _MISSING)
+    if sort == "v":
+        return wanted if wanted in value else _MISSING
+    return value[wanted] if wanted < len(value) else _MISSING
+
+
+def _said(path: Sequence[str]) -> str:
+    """A path as people write it: spec.template.spec.containers[name=web].image."""
+    text = ""
+    for key in path:
+        sort, _separator, rest = key.partition(":")
+        if sort == "k":
+            text += f"[{','.join(f'{name}={value}' for name, value in json.loads(rest).items())}]"
+        elif sort != "f" or "." in rest or "/" in rest:
+            text += f"[{rest}]"
+        else:
+            text += f".{rest}"
+    return text.removeprefix(".")
+
+
+# -- for people --------------------------------------------------------------------------------------------------------
+
+
+def describe(cluster: str, drift: Drift) -> str:
+    """A table of all components, and below it each object that is not as it should be."""
+    fine = sum(component.in_sync for component in drift.components)
+    lines = [f"{cluster}: {fine} of {len(drift.components)} components in sync, compared in {drift.seconds:.1f} s", ""]
+    head = ["component", "revision", "state", "drifted", "missing", "unknown"]
+    lines += aligned([head, *map(_row, drift.components)]) if drift.components else []
+    for component in drift.components:
+        if not component.in_sync:
+            lines += ["", component.name, *([f"  {component.note}"] if component.note else [])]
+            lines += [line for finding in component.findings for line in _told(finding)]
+    if drift.strays:
+        lines += ["", "of no set", *(line for finding in drift.strays for line in _told(finding))]
+    return "\n".join(lines)
+
+
+def _row(component: Component) -> list[str]:
+    counts = [sum(each.state == state for each in component.findings) for state in ("drifted", "missing", "unknown")]
+    revision = "-" if component.revision is None else str(component.revision)
+    return [component.name, revision, component.state, *(str(count or "-") for count in counts)]
+
+
+def _told(finding: Finding) -> list[str]:
+    lines = [f"  {finding.state} {finding.ref}{f': {finding.note}' if finding.note else ''}"]
+    return [*lines, *(f"    {field.path}  {field.manager or 'nobody: it was removed'}" for field in finding.fields)]

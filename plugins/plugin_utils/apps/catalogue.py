@@ -1,0 +1,120 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""All apps of a cluster that are scaled: those its variables name, and those that the collection brings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+
+from ..artifacts.build import ArtifactError
+from ..common.paths import COLLECTION
+from .model import AppError, Source
+from .sample_apps import (
+    STABILIZATION,
+    catalogue,
+    sample_app_names,
+    sample_apps,
+    sample_entries,
+)
+
+ROLES = COLLECTION / "roles"
+VARIABLE = "autoscaled_apps"
+#: Path in the demo app's entry, and the variable of role demo_app that sets it.
+DEMO_APP = {
+    "scrape.interval": "demo_app_scrape_interval",
+    "scale_on.target": "demo_app_target",
+    "replicas.min": "demo_app_min_replicas",
+    "replicas.max": "demo_app_max_replicas",
+    "behavior.scaleDown.stabilizationWindowSeconds": "demo_app_scale_down_stabilization",
+}
+#: Gives a cluster's variable by its name and the role that has its default ("" if none has).
+Reader = Callable[[str, str], Any]
+
+
+def reader(variables: Mapping[str, Any], template: Callable[[Any], Any], load: Callable[[str], Any]) -> Reader:
+    """Function that gives variables as roles see them: what the cluster sets, or else the default of the role.
+
+    ``template`` resolves a value, ``load`` reads a YAML file.
+    """
+
+    def value(name: str, role: str) -> Any:  # noqa: ANN401
+        if name in variables:
+            return template(variables[name])
+        return load(str(ROLES / role / "defaults/main.yml"))[name] if role else None
+
+    return value
+
+
+def all_entries(value: Reader, where: Callable[[str, str], str] = lambda _name, _path: "") -> list[tuple[Any, Source]]:
+    """Entries with their sources, those of the variable first, so that their numbers are those a person counts.
+
+    ``where`` gives file and line of a path in a variable. `AppError` if the variable is no list.
+    """
+    given = value(VARIABLE, "") or []
+    if not isinstance(given, list):
+        raise AppError(f"{VARIABLE} = {given!r} ({where(VARIABLE, '') or 'set'}): must be a list of apps")
+
+    def place(number: int) -> Callable[[str], str]:
+        return lambda path: where(VARIABLE, f"[{number}].{path}")
+
+    named = [(entry, Source(f"{VARIABLE}[{number}]", where=place(number))) for number, entry in enumerate(given)]
+    return [*named, *brought(value, where)]
+
+
+def brought(value: Reader, where: Callable[[str, str], str]) -> Iterator[tuple[dict[str, Any], Source]]:
+    """Entries of the apps that the collection brings, as far as the cluster has them."""
+    if value("demo_app_state", "demo_app") == "present":
+        entry: dict[str, Any] = {
+            "name": "demo-app",
+            "namespace": "demo",
+            "workload": "deployment/demo-app",
+            "scrape": {"port": "web"},
+            "scale_on": {"metric": "demo_app_button_clicks_total"},
+            "replicas": {},
+            "behavior": {"scaleDown": {}},
+        }
+        for path, variable in DEMO_APP.items():
+            *parents, key = path.split(".")
+            place = entry
+            for parent in parents:
+                place = place[parent]
+            place[key] = value(variable, "demo_app")
+        source = Source("demo_app", DEMO_APP, lambda path: where(DEMO_APP[path], "") if path in DEMO_APP else "", False)
+        yield entry, source
+    if value("sample_apps_state", "sample_apps") == "present":
+        try:
+            names = sample_app_names(value("sample_apps", ""))
+        except ArtifactError:
+            # The role, and the checks before a run, say so.
+            names = []
+        variables = {"behavior.scaleDown.stabilizationWindowSeconds": STABILIZATION}
+        for sample in sample_entries(names, value(STABILIZATION, "sample_apps")):
+            yield (
+                sample,
+                Source(
+                    f"sample app {sample['name']}",
+                    variables,
+                    lambda path: where(STABILIZATION, "") if path in variables else "",
+                    False,
+                ),
+            )
+
+
+# The load that the demo app gets by default.
+DEMO_LOAD = {
+    "request": "POST http://demo-app.demo.svc:8080/click-button",
+    "rate": 5,
+    "series": 'demo_app_button_clicks_total{namespace="demo"}',
+}
+
+
+def load_of(name: str, entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what a load on an app consists of by default; ``entries`` are those of all apps of the cluster.
+
+    Of an app that is not the collection's own, request and series are empty. Raises KeyError for an unknown name.
+    """
+    namespaces = {entry["name"]: entry["namespace"] for entry in entries}
+    loads = {app["name"]: app["load"] for _unused, app in sample_apps(list(catalogue()))}
+    own = DEMO_LOAD if name == "demo-app" else loads.get(name, {})
+    return {"request": "", "rate": 5, "weight": 1, "series": "", **own, "namespace": namespaces[name]}

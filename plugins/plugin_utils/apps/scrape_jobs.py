@@ -1,0 +1,219 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""From an object that says how an app is scraped to a Prometheus that scrapes it, without waiting for the kubelet.
+
+Prometheus reads its configuration from a mounted Secret or ConfigMap. The kubelet looks at mounted files once a minute
+or so; a pod that changes, if only by an annotation, it looks at at once, and by then it knows the newest content.
+"""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import gzip
+import threading
+import time
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import yaml
+
+from ..kube.client import JSON, YAML_LOADER, Api, ApiError
+from ..kube.manifests import REMINDER_ANNOTATION, Ref, ref_of
+from ..kube.prometheus import Answer, prometheus_data
+from ..kube.readiness import READY, Verdict, readiness
+from ..kube.waiting import in_parallel, wait_for
+
+#: Group of the operator's kinds, and for each kind that has endpoints: their field, and the word in the jobs' names.
+MONITORING = "monitoring.coreos.com"
+_MONITORS = {"PodMonitor": ("podMetricsEndpoints", "podMonitor"), "ServiceMonitor": ("endpoints", "serviceMonitor")}
+#: Fields of an endpoint that say which port is meant; the operator compares with its value.
+_PORTS = ("port", "portNumber", "targetPort")
+#: What the operator writes, and the label by which its Secrets are found.
+_WRITTEN = Ref("v1", "Secret", "monitoring", "prometheus-k8s")
+_WRITTEN_IN = "prometheus.yaml.gz"
+_WRITTEN_BY = "managed-by=prometheus-operator"
+#: The ConfigMap that a Prometheus without an operator reads jobs of apps from.
+_CONFIG_MAP = Ref("v1", "ConfigMap", "prom", "prometheus-apps")
+_CONFIG_MAP_KEY = "scrape.yml"
+#: Seconds between two looks at what cannot be watched, and between two lines of progress.
+_LOOK_AGAIN = 0.25
+_NEXT_WORD = 5.0
+
+
+class ScrapeJobsError(Exception):
+    """Prometheus did not take up the jobs; the message names pods and jobs, and what is known about why."""
+
+
+class Place(NamedTuple):
+    """Where the pods of a Prometheus are."""
+
+    namespace: str
+    selector: str
+
+
+PLACES = {
+    "operator": Place("monitoring", "app.kubernetes.io/name=prometheus,app.kubernetes.io/instance=k8s"),
+    "standalone": Place("prom", "app.kubernetes.io/name=prometheus"),
+}
+
+
+class Job(NamedTuple):
+    """One scrape job, as far as it shows whether a configuration is the one that is wanted; empty is not known.
+
+    ``words`` are the expressions of its relabelings: ports, workloads, services.
+    """
+
+    name: str
+    interval: str = ""
+    path: str = ""
+    scheme: str = ""
+    words: frozenset[str] = frozenset()
+
+    def is_in(self, jobs: Mapping[str, Job]) -> bool:
+        """Whether a configuration has this job, and not otherwise."""
+        found = jobs.get(self.name)
+        return (
+            found is not None
+            and all("" in pair or pair[0] == pair[1] for pair in zip(self[1:4], found[1:4], strict=True))
+            and (not found.words or self.words <= found.words)
+        )
+
+
+@dataclass
+class Outcome:
+    """What was done, or in check mode would be."""
+
+    jobs: list[str] = field(default_factory=list)
+    pods: list[str] = field(default_factory=list)
+
+
+def wanted_jobs(objects: Iterable[JSON]) -> list[Job]:
+    """Jobs that PodMonitors, ServiceMonitors and the ConfigMap of a Prometheus without an operator ask for."""
+    found: list[Job] = []
+    for obj in objects:
+        ref = ref_of(obj)
+        if ref.group == MONITORING and ref.kind in _MONITORS:
+            endpoints, word = _MONITORS[ref.kind]
+            found += [
+                Job(
+                    f"{word}/{ref.namespace}/{ref.name}/{number}",
+                    endpoint.get("interval", ""),
+                    endpoint.get("path", ""),
+                    endpoint.get("scheme", "").lower(),
+                    frozenset(
+                        str(word)
+                        for word in [
+                            *(endpoint.get(key) for key in _PORTS),
+                            *(relabeling.get("regex") for relabeling in endpoint.get("relabelings") or []),
+                        ]
+                        if word is not None
+                    ),
+                )
+                for number, endpoint in enumerate(obj["spec"].get(endpoints) or [])
+            ]
+        elif ref == _CONFIG_MAP:
+            found += jobs_of((obj.get("data") or {}).get(_CONFIG_MAP_KEY, "")).values()
+    return found
+
+
+def jobs_of(configuration: str) -> dict[str, Job]:
+    """Jobs of a configuration of Prometheus, by name."""
+    parsed = yaml.load(configuration, YAML_LOADER) or {}  # noqa: S506 - a safe loader, see kube
+    return {
+        entry["job_name"]: Job(
+            entry["job_name"],
+            entry.get("scrape_interval", ""),
+            entry.get("metrics_path", ""),
+            entry.get("scheme", ""),
+            frozenset(str(item["regex"]) for item in entry.get("relabel_configs") or [] if "regex" in item),
+        )
+        for entry in parsed.get("scrape_configs") or []
+    }
+
+
+def lacking(wanted: Iterable[Job], jobs: Mapping[str, Job]) -> list[str]:
+    """Names of the wanted jobs that a configuration does not have, or has otherwise."""
+    return [job.name for job in wanted if not job.is_in(jobs)]
+
+
+def load_jobs(
+    api: Api,
+    objects: Iterable[JSON],
+    flavor: str = "operator",
+    check: bool = False,
+    timeout: float = 120.0,
+    say: Callable[[str], None] = lambda text: None,
+) -> Outcome:
+    """Bring the jobs that `objects` ask for into every ready Prometheus.
+
+    One that is not ready yet starts with what is there then, and is left alone. Raises NotReadyError when the operator
+    did not write the jobs in time, ScrapeJobsError when Prometheus did not load them.
+    """
+    deadline = time.monotonic() + timeout
+    wanted = wanted_jobs(objects)
+    outcome = Outcome([job.name for job in wanted])
+    late = [pod for pod in _prometheus(api, flavor) if lacking(wanted, _loaded(api, pod, flavor))] if wanted else []
+    outcome.pods = [pod["metadata"]["name"] for pod in late]
+    if not late or check:
+        return outcome
+    if flavor == "operator":
+        wait_for(api, [_WRITTEN], lambda obj: _written(obj, wanted), deadline, _WRITTEN_BY, say)
+    in_parallel(lambda pod: _load(api, pod, flavor, wanted, deadline, say), late)
+    return outcome
+
+
+def _prometheus(api: Api, flavor: str) -> list[JSON]:
+    """Pods of Prometheus that are ready."""
+    place = PLACES[flavor]
+    return [pod for pod in api.list("v1", "Pod", place.namespace, place.selector).items if readiness(pod).ready]
+
+
+def _loaded(api: Api, pod: JSON, flavor: str) -> dict[str, Job]:
+    """Jobs that a Prometheus has loaded, in its own words."""
+    if flavor == "operator":
+        return jobs_of(_ask(api, pod, "status/config")["yaml"])
+    # Jobs from files of their own are not in what it shows of its configuration. Their names have to do.
+    return {name: Job(name) for name in _ask(api, pod, "scrape_pools")["scrapePools"]}
+
+
+def _ask(api: Api, pod: JSON, question: str) -> Answer:
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    try:
+        answer = api.raw(f"/api/v1/namespaces/{namespace}/pods/{name}:9090/proxy/api/v1/{question}")
+    except ApiError as error:
+        raise ScrapeJobsError(f"pod {namespace}/{name} does not say which jobs it has loaded: {error}") from error
+    return prometheus_data(answer, question)
+
+
+def _written(secret: Mapping[str, Any] | None, wanted: list[Job]) -> Verdict:
+    """Whether the operator has written all jobs."""
+    packed = ((secret or {}).get("data") or {}).get(_WRITTEN_IN)
+    jobs = jobs_of(gzip.decompress(base64.b64decode(packed)).decode()) if packed else {}
+    missing = lacking(wanted, jobs)
+    if not missing:
+        return READY
+    return Verdict(
+        False,
+        f"the operator has not written {', '.join(missing)} there; what it refuses it says in its log: "
+        "kubectl -n monitoring logs deployment/prometheus-operator",
+    )
+
+
+def _load(api: Api, pod: JSON, flavor: str, wanted: list[Job], deadline: float, say: Callable[[str], None]) -> None:
+    """Have the kubelet look at a pod's files, and wait until Prometheus has loaded them."""
+    name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
+    now = datetime.datetime.now(datetime.UTC).isoformat()
+    api.patch("v1", "Pod", name, {"metadata": {"annotations": {REMINDER_ANNOTATION: now}}}, namespace)
+    next_word = time.monotonic() + _NEXT_WORD
+    while missing := lacking(wanted, _loaded(api, pod, flavor)):
+        if time.monotonic() > deadline:
+            raise ScrapeJobsError(
+                f"pod {namespace}/{name} did not load {', '.join(missing)}, which its files have. Why it does not, it "
+                f"says in its log: kubectl -n {namespace} logs {name} --all-containers"
+            )
+        if time.monotonic() > next_word:
+            next_word += _NEXT_WORD
+            say(f"{name} has not loaded {', '.join(missing)} yet")
+        threading.Event().wait(_LOOK_AGAIN)

@@ -1,0 +1,274 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Scrape jobs of a Prometheus without operator.
+
+Targets get the labels that the operator gives to those of its monitors, so that rules, dashboards and autoscalers are
+the same with both.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import yaml
+
+from ..kube.client import JSON
+
+if TYPE_CHECKING:  # apps.py makes objects with what is here
+    from .model import App, Scrape
+
+NAMESPACE = "prom"
+#: ConfigMap with the jobs and rules of autoscaled apps, in NAMESPACE.
+APPS = "prometheus-apps"
+ANNOTATED_FILE = "annotated.yml"
+ANNOTATION = "prometheus_io_"
+#: Jobs that take whatever is annotated; only these may have no target.
+ANNOTATED_SERVICES, ANNOTATED_PODS = "annotated-services", "annotated-pods"
+#: Labels of service discovery that say what controls a pod.
+CONTROLLER = ("pod_controller_kind", "pod_controller_name")
+_META = "__meta_kubernetes_"
+_ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
+#: For what asks who is there, and has a certificate of the cluster's CA.
+_TOKEN = {"credentials_file": f"{_ACCOUNT}/token"}
+_CA = {"ca_file": f"{_ACCOUNT}/ca.crt"}
+#: Pods that have ended keep their address for a while.
+_NOT_ENDED = {"action": "drop", "source_labels": [f"{_META}pod_phase"], "regex": "Failed|Succeeded"}
+
+
+def label(target: str, source: str) -> JSON:
+    """Relabeling that copies a label of service discovery."""
+    return {"source_labels": [f"{_META}{source}"], "target_label": target}
+
+
+def keep(source: str, regex: str) -> JSON:
+    """Relabeling that keeps targets whose label of service discovery matches."""
+    return {"action": "keep", "source_labels": [f"{_META}{source}"], "regex": regex}
+
+
+_POD_LABELS = [label("namespace", "namespace"), label("pod", "pod_name"), label("container", "pod_container_name")]
+_SERVICE_LABELS = [*_POD_LABELS, label("service", "service_name")]
+
+
+def component_jobs(components: Collection[str], apiserver_series: str) -> list[JSON]:
+    """Jobs of kubelets, of API servers, and of those components that an annotation cannot describe.
+
+    That is: a token to show, samples that name their own pod, or another ``instance`` than the address. Of API servers
+    those series are kept that match: a regular expression for the name and the label ``le``.
+    """
+    kubelet = {
+        "scheme": "https",
+        "authorization": _TOKEN,
+        "tls_config": _CA,
+        # cAdvisor's own namespace and pod labels say what is measured.
+        "honor_labels": True,
+        "kubernetes_sd_configs": [{"role": "node"}],
+        "relabel_configs": [
+            {"target_label": "job", "replacement": "kubelet"},
+            label("node", "node_name"),
+            {"source_labels": ["__metrics_path__"], "target_label": "metrics_path"},
+        ],
+    }
+    apiserver = {
+        # Its answer is larger than those of all others together, 6 MiB on a cluster that just began.
+        "scrape_interval": "60s",
+        "scrape_timeout": "20s",
+        "scheme": "https",
+        "authorization": _TOKEN,
+        # Every API server puts this name into its certificate; not every one its address.
+        "tls_config": {**_CA, "server_name": "kubernetes.default.svc"},
+        "kubernetes_sd_configs": [{"role": "endpointslice", "namespaces": {"names": ["default"]}}],
+        "relabel_configs": [keep("service_name", "kubernetes"), keep("endpointslice_port_name", "https")],
+        "metric_relabel_configs": [
+            {"action": "keep", "source_labels": ["__name__", "le"], "regex": apiserver_series},
+        ],
+    }
+    jobs = {
+        "node_exporter": _service_job("node-exporter", "node-exporter", "http", label("instance", "pod_node_name")),
+        # Its labels namespace and pod name the object that a sample is about, not kube-state-metrics itself.
+        "kube_state_metrics": {
+            **_service_job("kube-state-metrics", "monitoring", "http-metrics"),
+            "honor_labels": True,
+        },
+        "metrics_server": _secured_job("metrics-server", "kube-system", "https"),
+        "prometheus_adapter": _secured_job("prometheus-adapter", "custom-metrics", "https"),
+    }
+    return [
+        {"job_name": "kubelet", "metrics_path": "/metrics", **kubelet},
+        {"job_name": "kubelet-cadvisor", "metrics_path": "/metrics/cadvisor", **kubelet},
+        {"job_name": "apiserver", **apiserver},
+        *(job for component, job in jobs.items() if component in components),
+    ]
+
+
+def _service_job(name: str, namespace: str, port: str, *relabelings: JSON) -> JSON:
+    return {
+        "job_name": name,
+        "kubernetes_sd_configs": [{"role": "endpointslice", "namespaces": {"names": [namespace]}}],
+        "relabel_configs": [
+            keep("service_name", name),
+            keep("endpointslice_port_name", port),
+            _NOT_ENDED,
+            *_SERVICE_LABELS,
+            {"target_label": "job", "replacement": name},
+            {"target_label": "endpoint", "replacement": port},
+            *relabelings,
+        ],
+    }
+
+
+def _secured_job(name: str, namespace: str, port: str) -> JSON:
+    tls = {**_CA, "server_name": f"{name}.{namespace}.svc"}
+    return {**_service_job(name, namespace, port), "scheme": "https", "authorization": _TOKEN, "tls_config": tls}
+
+
+def annotated_jobs(apps: Iterable[App] = ()) -> list[JSON]:
+    """Jobs of all Services and pods that are annotated ``prometheus.io/scrape: "true"``.
+
+    What a job of one of the apps scrapes, or what two of these would find, is scraped once: a sample that comes in
+    twice doubles every rate. An app's own job goes first, then the pod's annotation, then the Service's.
+    """
+    return [
+        {
+            "job_name": ANNOTATED_SERVICES,
+            "kubernetes_sd_configs": [{"role": "endpointslice"}],
+            "relabel_configs": [
+                keep(f"service_annotation_{ANNOTATION}scrape", "true"),
+                {
+                    "action": "drop",
+                    "source_labels": [f"{_META}pod_annotation_{ANNOTATION}scrape"],
+                    "regex": "true",
+                },
+                # Without a port of a Service these are ports of its pods that it does not lead to.
+                keep("endpointslice_port", ".+"),
+                *_annotated("service", "endpointslice_port", apps),
+                *_SERVICE_LABELS,
+                label("job", "service_name"),
+                {**label("job", "service_label_app_kubernetes_io_name"), "regex": "(.+)"},
+                label("endpoint", "endpointslice_port_name"),
+            ],
+        },
+        {
+            "job_name": ANNOTATED_PODS,
+            "kubernetes_sd_configs": [{"role": "pod"}],
+            "relabel_configs": [
+                keep(f"pod_annotation_{ANNOTATION}scrape", "true"),
+                keep("pod_container_port_number", ".+"),
+                *_annotated("pod", "pod_container_port_number", apps),
+                *_POD_LABELS,
+                {**label("job", "pod_label_app_kubernetes_io_name"), "regex": "(.+)"},
+                label("endpoint", "pod_container_port_name"),
+            ],
+        },
+    ]
+
+
+def _annotated(what: str, port: str, apps: Iterable[App]) -> list[JSON]:
+    """Relabelings that follow the annotations port (among those that are declared), path and scheme."""
+    annotation = f"{_META}{what}_annotation_{ANNOTATION}"
+    wanted = "__tmp_port"
+    return [
+        _NOT_ENDED,
+        {"source_labels": [f"{_META}{port}"], "target_label": wanted},
+        {"source_labels": [f"{annotation}port"], "regex": "(.+)", "target_label": wanted},
+        {"action": "keepequal", "source_labels": [f"{_META}{port}"], "target_label": wanted},
+        *(_not_of(app, app.scrape) for app in apps if app.scrape),
+        {"source_labels": [f"{annotation}path"], "regex": "(.+)", "target_label": "__metrics_path__"},
+        {"source_labels": [f"{annotation}scheme"], "regex": "(https?)", "target_label": "__scheme__"},
+    ]
+
+
+def _not_of(app: App, scrape: Scrape) -> JSON:
+    """Relabeling that drops what the app's own job scrapes."""
+    # The name of a Service's port may be that of another port, or of none, in the pod.
+    port = ".*" if scrape.service else re.escape(str(scrape.port))
+    return {
+        "action": "drop",
+        "separator": "/",
+        "source_labels": [f"{_META}{name}" for name in ("namespace", *CONTROLLER, _port_label(scrape))],
+        "regex": "/".join((re.escape(app.namespace), controller_pattern(app), port)),
+    }
+
+
+def controller_pattern(app: App) -> str:
+    """Regular expression (anchored, as Prometheus does) for kind and name of what controls an app's pods."""
+    name = re.escape(app.workload_name)
+    if app.workload_kind == "Deployment":
+        return f"ReplicaSet/{name}-[a-z0-9]+"
+    return f"{app.workload_kind}/{name}"
+
+
+def _port_label(scrape: Scrape) -> str:
+    """Label of service discovery that a pod's port is compared with: its name or number."""
+    return f"pod_container_port_{'name' if isinstance(scrape.port, str) else 'number'}"
+
+
+def job_name(app: App) -> str:
+    """Name of an app's own job."""
+    return f"app/{app.namespace}/{app.name}"
+
+
+def standalone_scrape_config(app: App, scrape: Scrape) -> JSON:
+    """The job of an app: the pods of its workload, or those behind its Service."""
+    if scrape.service:
+        role, labels = "endpointslice", _SERVICE_LABELS
+        chosen = keep("service_name", re.escape(scrape.service))
+        port = "endpointslice_port_name" if isinstance(scrape.port, str) else _port_label(scrape)
+    else:
+        role, labels = "pod", _POD_LABELS
+        sources = [f"{_META}{name}" for name in CONTROLLER]
+        chosen = {"action": "keep", "source_labels": sources, "separator": "/", "regex": controller_pattern(app)}
+        port = _port_label(scrape)
+    return {
+        "job_name": job_name(app),
+        "scrape_interval": f"{scrape.interval}s",
+        "metrics_path": scrape.path,
+        "scheme": scrape.scheme,
+        "kubernetes_sd_configs": [{"role": role, "namespaces": {"names": [app.namespace]}}],
+        "relabel_configs": [
+            chosen,
+            keep(port, re.escape(str(scrape.port))),
+            _NOT_ENDED,
+            *labels,
+            {"target_label": "job", "replacement": app.name},
+            {"target_label": "endpoint", "replacement": str(scrape.port)},
+        ],
+    }
+
+
+def job_files(components: Collection[str], apiserver_series: str) -> dict[str, str]:
+    """Jobs that there are without any app, as files of YAML by name."""
+    return {
+        "components.yml": _as_yaml({"scrape_configs": component_jobs(components, apiserver_series)}),
+        ANNOTATED_FILE: _as_yaml({"scrape_configs": annotated_jobs()}),
+    }
+
+
+def standalone_objects(apps: Sequence[App], groups: Sequence[JSON] = ()) -> list[JSON]:
+    """The ConfigMap from which Prometheus reads the jobs of apps and their groups of rules; none where it is empty.
+
+    Its jobs of what is annotated take the place of those that Prometheus has without it.
+    """
+    jobs = [standalone_scrape_config(app, app.scrape) for app in apps if app.scrape]
+    if not jobs and not groups:
+        return []
+    data = {
+        "scrape.yml": {"scrape_configs": jobs},
+        ANNOTATED_FILE: {"scrape_configs": annotated_jobs(apps)},
+        "rules.yml": {"groups": list(groups)},
+    }
+    return [
+        {
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": {"name": APPS, "namespace": NAMESPACE, "labels": {"app.kubernetes.io/name": "prometheus"}},
+            "data": {name: _as_yaml(content) for name, content in data.items()},
+        }
+    ]
+
+
+def _as_yaml(content: JSON) -> str:
+    # By way of JSON: what is there twice is written twice, not as a reference.
+    return str(yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False, width=120))

@@ -1,0 +1,91 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Whether the workloads of autoscaled apps, as they are in the cluster, can be scaled as their entries say."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from http import HTTPStatus
+from typing import Any
+
+from ..kube.client import Api, ApiError
+from ..kube.waiting import in_parallel
+from .model import App, Findings, Metric, Source
+
+
+def examine_workloads(api: Api, pairs: Iterable[tuple[App, Source]]) -> Findings:
+    """Look at the workloads of apps that users bring; those that the collection makes may be about to change."""
+    findings = Findings()
+    for found in in_parallel(lambda pair: _examine(api, *pair), [pair for pair in pairs if pair[1].users]):
+        findings.errors += found.errors
+        findings.warnings += found.warnings
+    return findings
+
+
+def _examine(api: Api, app: App, source: Source) -> Findings:
+    workload = _get(
+        api, f"/apis/{app.workload_api}/namespaces/{app.namespace}/{app.workload_kind.lower()}s/{app.workload_name}"
+    )
+    title = f"{app.workload_kind} {app.namespace}/{app.workload_name}"
+    if workload is None:
+        where = source.where("workload")
+        place = f" ({where})" if where else ""
+        return Findings(
+            warnings=[f"{source.name('workload')}{place}: {title} does not exist yet; once it does, it is scaled"]
+        )
+
+    def defaults() -> list[Mapping[str, Any]]:
+        ranges = (_get(api, f"/api/v1/namespaces/{app.namespace}/limitranges") or {}).get("items") or []
+        return [limit for item in ranges for limit in item["spec"].get("limits") or [] if limit["type"] == "Container"]
+
+    errors = [
+        f"{source.place(f'{metric.path}.target', metric.target)}: {text}"
+        for metric in app.metrics
+        if metric.source in ("resource", "container_resource")
+        for text in lacking(metric, title, workload["spec"]["template"]["spec"], defaults)
+    ]
+    return Findings(errors)
+
+
+def lacking(
+    metric: Metric, title: str, pod: Mapping[str, Any], defaults: Callable[[], Sequence[Mapping[str, Any]]]
+) -> list[str]:
+    """Say what a workload's pods lack to be scaled on a resource.
+
+    Utilization is the share of what was requested: without a request of every container that counts, there is none.
+    ``defaults`` gives what the namespace requests for containers that say nothing.
+    """
+    side_cars = [item for item in pod.get("initContainers") or [] if item.get("restartPolicy") == "Always"]
+    containers = {item["name"]: item.get("resources") or {} for item in [*pod["containers"], *side_cars]}
+    if metric.container and metric.container not in containers:
+        return [f"{title} has no container {metric.container}; it has {', '.join(containers)}"]
+    if metric.target_type != "utilization":
+        return []
+    whole = (pod.get("resources") or {}).get("requests") or {}
+    if not metric.container and metric.resource in whole:
+        return []
+    wanted = [metric.container] if metric.container else list(containers)
+    # A limit without a request is a request, too.
+    missing = [
+        name
+        for name in wanted
+        if not any(metric.resource in (containers[name].get(part) or {}) for part in ("requests", "limits"))
+    ]
+    if not missing or any(
+        metric.resource in (limit.get(part) or {}) for limit in defaults() for part in ("defaultRequest", "default")
+    ):
+        return []
+    example = "100m" if metric.resource == "cpu" else "128Mi"
+    return [
+        f"{title}: container {' and '.join(missing)} requests no {metric.resource}, so there is nothing to take a "
+        f"percentage of; set its resources.requests.{metric.resource} (such as {example}), or name a quantity as target"
+    ]
+
+
+def _get(api: Api, path: str) -> dict[str, Any] | None:
+    try:
+        return dict(api.raw(path))
+    except ApiError as error:
+        if error.status == HTTPStatus.NOT_FOUND:
+            return None
+        raise

@@ -1,0 +1,259 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Files of upstream's releases: fetched from their host or a mirror of it, checked, and put into the cache whole."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import http.client
+import json
+import posixpath
+import shutil
+import socket
+import ssl
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+from urllib.error import HTTPError, URLError
+from urllib.parse import urlsplit
+
+from ansible.module_utils.urls import open_url
+
+from .build import (
+    ArtifactError,
+    Cache,
+    Image,
+    Step,
+    digest_of,
+    fill,
+)
+
+# Seconds without a byte after which a server counts as stalled.
+STALLED = 30.0
+# Seconds a host has to answer at all when a run only asks whether it is there.
+PROBE = 3.0
+REDIRECTS = 5
+BLOCK = 1024 * 1024
+# Part of each digest: raise it when this file changes what it makes of the same downloads.
+FORMAT = "download 1"
+
+
+@dataclass(frozen=True)
+class Download:
+    """One file of a release: its ``url``, the SHA-256 it must have (empty: not pinned), and what is taken from it.
+
+    ``members`` maps a name in the cache to its place in the archive (a folder if it ends in ``/``); for a file that is
+    no archive it is empty, and ``file`` is the name in the cache.
+    """
+
+    url: str
+    sha256: str
+    members: Mapping[str, str]
+    file: str
+
+    @property
+    def name(self) -> str:
+        """The file's name at its host, which is also its name in upstream's lists of checksums."""
+        return posixpath.basename(urlsplit(self.url).path)
+
+    @property
+    def host(self) -> str:
+        """The host that upstream serves it from."""
+        return urlsplit(self.url).netloc
+
+
+def downloads_of(recipe: Mapping[str, Any], architecture: str) -> list[Download]:
+    """Return a component's downloads for one architecture; empty if upstream's releases are not used for it."""
+    result = []
+    for item in recipe.get("downloads", []):
+        words = {"version": recipe["version"], "architecture": architecture}
+        url = item["url"].format(**words)
+        members = {name: place.format(**words) for name, place in item.get("members", {}).items()}
+        file = item.get("file") or posixpath.basename(url)
+        result.append(Download(url, item.get("sha256", {}).get(architecture, ""), members, file))
+    return result
+
+
+def mirrored(url: str, mirrors: Mapping[str, str]) -> str:
+    """Return where to fetch ``url``: from the mirror of its host, with the same path, or from itself."""
+    parts = urlsplit(url)
+    return f"{mirrors[parts.netloc].rstrip('/')}{parts.path}" if parts.netloc in mirrors else url
+
+
+def explain(error: BaseException, timeout: float) -> str:
+    """Say in words why a request failed."""
+    if isinstance(error, HTTPError):
+        return f"the server answered {error.code} {error.reason}"
+    reason = error.reason if isinstance(error, URLError) else error
+    if isinstance(reason, TimeoutError):
+        return f"the server sent nothing for {timeout:.0f} seconds"
+    if isinstance(reason, ssl.SSLError):
+        return f"its certificate or TLS is not accepted ({reason}). A CA of your own: SSL_CERT_FILE, or the system's"
+    if isinstance(reason, socket.gaierror):
+        return "its name cannot be resolved"
+    return str(reason) or type(reason).__name__
+
+
+def open_checked(url: str, timeout: float) -> http.client.HTTPResponse:
+    """Open a URL and follow redirects, but none from https to http. ``timeout`` in seconds without a byte.
+
+    Raises ArtifactError for a redirect that is refused, OSError for all else.
+    """
+    here = url
+    for _unused in range(REDIRECTS + 1):
+        try:
+            return open_url(here, timeout=timeout, follow_redirects="none", decompress=False)
+        except HTTPError as error:
+            if error.code not in (301, 302, 303, 307, 308):
+                raise
+            there = error.url
+            error.close()
+        if urlsplit(here).scheme == "https" and urlsplit(there).scheme != "https":
+            raise ArtifactError(
+                f"{url}: redirects from https to {there}, which is refused: it could be changed on the way."
+            )
+        here = there
+    raise ArtifactError(f"{url}: more than {REDIRECTS} redirects, the last one to {here}")
+
+
+def fetch(url: str, sha256: str, target: Path, timeout: float = STALLED) -> None:
+    """Fetch a file whose SHA-256 is known to ``target``; raises ArtifactError with the URL and what is wrong.
+
+    Proxies, netrc and CA certificates are those that Ansible uses. ``timeout`` in seconds without a byte.
+    """
+    total, size = hashlib.sha256(), 0
+    try:
+        with open_checked(url, timeout) as answer, target.open("wb") as stream:
+            announced = answer.headers.get("Content-Length")
+            while block := answer.read(BLOCK):
+                stream.write(block)
+                total.update(block)
+                size += len(block)
+    except (OSError, http.client.HTTPException) as error:
+        got = f" after {size} bytes" if size else ""
+        raise ArtifactError(f"{url}: {explain(error, timeout)}{got}") from error
+    if announced is not None and size != int(announced):
+        raise ArtifactError(f"{url}: truncated: {announced} bytes were announced, {size} came. Run again.")
+    if total.hexdigest() != sha256:
+        raise ArtifactError(
+            f"{url}: its SHA-256 is {total.hexdigest()}, expected {sha256}. Nothing was kept. The file is not the one "
+            "that was pinned: ask the mirror's operator, or compare with upstream's list of checksums."
+        )
+
+
+def archive_files(stream: IO[bytes]) -> Iterator[tuple[str, bool, Callable[[], Any]]]:
+    """Yield the regular files of a tar or zip archive: name, whether it is executable, and how to open it."""
+    if zipfile.is_zipfile(stream):
+        with zipfile.ZipFile(stream) as archive:
+            for entry in archive.infolist():
+                if not entry.is_dir():
+                    yield entry.filename, False, functools.partial(archive.open, entry)
+        return
+    stream.seek(0)
+    with tarfile.open(fileobj=stream) as tar:
+        for member in tar:
+            if member.isfile():
+                yield (
+                    posixpath.normpath(member.name),
+                    bool(member.mode & 0o100),
+                    functools.partial(tar.extractfile, member),
+                )
+
+
+def destinations(name: str, members: Mapping[str, str]) -> list[str]:
+    """Return the places in the cache that a file of an archive goes to."""
+    found = []
+    for target, place in members.items():
+        if name == place:
+            found.append(target)
+        elif place.endswith("/") and name.startswith(place):
+            inside = PurePosixPath(name[len(place) :])
+            if ".." not in inside.parts:
+                found.append(f"{target}/{inside}")
+    return found
+
+
+def unpack(archive: Path, members: Mapping[str, str], target: Path) -> None:
+    """Take ``members`` from an archive; raises ArtifactError if it is none or lacks one of them."""
+    found: set[str] = set()
+    try:
+        with archive.open("rb") as stream:
+            for name, executable, opened in archive_files(stream):
+                for destination in destinations(name, members):
+                    found.add(destination.split("/")[0])
+                    path = target / destination
+                    path.parent.mkdir(parents=True, exist_ok=True)
+                    with path.open("wb") as copy:
+                        shutil.copyfileobj(opened(), copy)
+                    path.chmod(0o755 if executable else 0o644)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
+        raise ArtifactError(f"it is no archive that can be read: {error}") from error
+    if missing := [place for name, place in members.items() if name not in found]:
+        raise ArtifactError(f"the archive has no {', '.join(missing)}")
+
+
+def download(downloads: list[Download], mirrors: Mapping[str, str], target: Path) -> None:
+    """Fetch all downloads of a component into ``target``."""
+    for item in downloads:
+        url = mirrored(item.url, mirrors)
+        with tempfile.TemporaryDirectory(dir=target.parent) as temporary:
+            file = Path(temporary) / "download"
+            fetch(url, item.sha256, file)
+            if not item.members:
+                file.chmod(0o755)
+                file.rename(target / item.file)
+                continue
+            try:
+                unpack(file, item.members, target)
+            except ArtifactError as error:
+                raise ArtifactError(f"{url}: {error}") from error
+
+
+def download_step(cache: Cache, name: str, mirrors: Mapping[str, str]) -> Step:
+    """Return the step that fetches a component; which mirror it comes from makes no difference to its digest."""
+    recipe = cache.pins["components"][name]
+    downloads = downloads_of(recipe, cache.architecture)
+    folder = cache.component(name)
+    description = json.dumps([[item.url, item.sha256, item.file, dict(item.members)] for item in downloads])
+    digest = digest_of(FORMAT, cache.architecture, description)
+    make = functools.partial(fill, folder, functools.partial(download, downloads, mirrors))
+    return Step(f"{name} {recipe['version']}", folder, folder / "manifest.json", digest, make, kind="fetch")
+
+
+def pull_step(image: Image) -> Step:
+    """Return the step that notes that machines pull an image themselves."""
+    pin = image.recipe.get("digest", "")
+
+    def note() -> dict[str, Any]:
+        image.record.parent.mkdir(parents=True, exist_ok=True)
+        image.archive.unlink(missing_ok=True)
+        return {"reference": image.reference, "pull": True, "pin": pin, "size": 0}
+
+    digest = digest_of(FORMAT, image.reference, pin)
+    return Step(f"image {image.reference}", image.record, image.record, digest, note, kind="note")
+
+
+def answers(base: str, timeout: float = PROBE) -> bool:
+    """Tell whether a host serves anything: asks for its first page, waits ``timeout`` seconds at most."""
+    try:
+        open_url(base, timeout=timeout, follow_redirects="none").close()
+    except HTTPError as error:
+        # Redirects, refusals without credentials and missing first pages come from a server that is there.
+        return error.code < 400 or error.code in (401, 404)
+    except (OSError, http.client.HTTPException, ValueError):
+        return False
+    return True
+
+
+def answering(hosts: set[str], mirrors: Mapping[str, str]) -> set[str]:
+    """Return which of the hosts, or the mirrors in their place, answer; all are asked at the same time."""
+    names = sorted(hosts)
+    with ThreadPoolExecutor(max(len(names), 1)) as pool:
+        found = pool.map(lambda host: answers(mirrors.get(host, f"https://{host}").rstrip("/") + "/"), names)
+        return {host for host, there in zip(names, found, strict=True) if there}

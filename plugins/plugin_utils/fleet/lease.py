@@ -1,0 +1,217 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""One run at a time on a cluster, and on the right one: a Lease in the cluster that names both.
+
+The Lease (coordination.k8s.io/v1, ``kube-system/kubescale-fleet``) says which cluster of an inventory this one is, and
+which run works on it now. Times are those of the API server, so that clocks of two controllers need not agree.
+"""
+
+from __future__ import annotations
+
+import datetime
+import getpass
+import socket
+from dataclasses import dataclass
+from http import HTTPStatus
+from pathlib import Path
+from typing import Any
+
+from ..kube.client import JSON, Api, ApiError
+
+NAME = "kubescale-fleet"
+NAMESPACE = "kube-system"
+_KIND = ("coordination.k8s.io/v1", "Lease")
+#: Which cluster of the inventory this is, and the process that holds the lease.
+CLUSTER_ANNOTATION = "fleet.kubescale.io/cluster"
+PROCESS_ANNOTATION = "fleet.kubescale.io/process"
+#: Seconds after which a lease that nobody renews is free, and seconds between two renewals.
+DURATION = 60
+RENEWAL = 15
+#: The same for a run that cannot renew it.
+UNATTENDED_DURATION = 3600
+_BOOT = Path("/proc/sys/kernel/random/boot_id")
+_PID_NAMESPACE = Path("/proc/self/ns/pid")
+#: Field of /proc/<pid>/stat after the name, in ticks since the machine started.
+_START_TIME = 19
+
+
+class LeaseError(Exception):
+    """The cluster is another one, or another run works on it; the message says which and what to do."""
+
+
+class LostError(LeaseError):
+    """Another run has the lease now, because it was not renewed in time."""
+
+
+@dataclass(frozen=True)
+class Holder:
+    """A run that may hold leases: what a person reads, and the process as this machine knows it ("" if unknown)."""
+
+    identity: str
+    process: str = ""
+
+
+@dataclass(frozen=True)
+class Held:
+    """A lease as it is held: the cluster's name, until when without renewal (seconds since 1970, the server's)."""
+
+    cluster: str
+    holder: Holder
+    duration: int
+    #: Seconds by which the server's clock is ahead of ours.
+    ahead: float
+
+
+def this_run(pid: int) -> Holder:
+    """The run whose main process is ``pid``."""
+    return Holder(f"{getpass.getuser()}@{socket.gethostname()} (process {pid})", process_mark(pid))
+
+
+def process_mark(pid: int) -> str:
+    """What no other process has had since this machine started: "" where the system does not tell."""
+    try:
+        started = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[_START_TIME]
+        space = _PID_NAMESPACE.stat().st_ino
+        return f"{_BOOT.read_text(encoding='utf-8').strip()}/{space}/{pid}/{started}"
+    except OSError:
+        return ""
+
+
+def is_dead(mark: str) -> bool:
+    """Whether a process of this machine, by its mark, has ended. One of another machine is never known to be dead."""
+    try:
+        boot, space, pid, _started = mark.split("/")
+        here = boot == _BOOT.read_text(encoding="utf-8").strip() and int(space) == _PID_NAMESPACE.stat().st_ino
+        return here and process_mark(int(pid)) != mark
+    except (OSError, ValueError):
+        return False
+
+
+def check(api: Api, cluster: str, renamed_from: str = "") -> str:
+    """Refuse a cluster that calls itself otherwise; returns who works on it now ("" if nobody)."""
+    found = api.get(*_KIND, NAME, NAMESPACE)
+    if found is None:
+        return ""
+    _check_identity(found, cluster, renamed_from)
+    return "" if _is_free(found, Holder("nobody"), _server_time(api)) else _holder_of(found)
+
+
+def take(api: Api, cluster: str, holder: Holder, duration: int = DURATION, renamed_from: str = "") -> Held:
+    """Take the lease, and note which cluster this is.
+
+    ``renamed_from`` is the name that it may have had until now. Raises LeaseError if it is another cluster, or if
+    another run holds it; ApiError if the server does not let us know or write it.
+    """
+    now = _server_time(api)
+    ahead = (now - datetime.datetime.now(datetime.UTC)).total_seconds()
+    found = api.get(*_KIND, NAME, NAMESPACE)
+    body = _lease(cluster, holder, duration, now)
+    if found is not None:
+        _check_identity(found, cluster, renamed_from)
+        if not _is_free(found, holder, now):
+            raise LeaseError(_refusal(found, now))
+        body["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]
+    try:
+        _write(api, body, new=found is None)
+    except ApiError as error:
+        if error.status != HTTPStatus.CONFLICT:
+            raise
+        raise LeaseError("another run has just taken the lease of this cluster; run again when it is done") from error
+    return Held(cluster, holder, duration, ahead)
+
+
+def renew(api: Api, held: Held) -> None:
+    """Hold the lease for longer. Raises LostError if another run has it now."""
+    _update(api, held, held.holder)
+
+
+def release(api: Api, held: Held) -> None:
+    """Let the next run begin at once; what cluster this is stays noted."""
+    _update(api, held, None)
+
+
+def _update(api: Api, held: Held, holder: Holder | None) -> None:
+    found = api.get(*_KIND, NAME, NAMESPACE)
+    if found is None or not _is_held_by(found, held.holder):
+        raise LostError(
+            f"the lease of cluster {held.cluster} is lost: {_holder_of(found or {}) or 'nobody'} has it now"
+        )
+    now = datetime.datetime.now(datetime.UTC) + datetime.timedelta(seconds=held.ahead)
+    body = _lease(held.cluster, holder, held.duration, now)
+    body["metadata"]["resourceVersion"] = found["metadata"]["resourceVersion"]
+    if holder is not None:
+        body["spec"]["acquireTime"] = found["spec"].get("acquireTime")
+    _write(api, body, new=False)
+
+
+def _lease(cluster: str, holder: Holder | None, duration: int, now: datetime.datetime) -> JSON:
+    annotations = {CLUSTER_ANNOTATION: cluster}
+    spec: JSON = {}
+    if holder is not None:
+        time = now.strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec = {
+            "holderIdentity": holder.identity,
+            "leaseDurationSeconds": duration,
+            "acquireTime": time,
+            "renewTime": time,
+        }
+        annotations[PROCESS_ANNOTATION] = holder.process
+    return {
+        "apiVersion": _KIND[0],
+        "kind": _KIND[1],
+        "metadata": {"name": NAME, "namespace": NAMESPACE, "annotations": annotations},
+        "spec": spec,
+    }
+
+
+def _write(api: Api, body: JSON, new: bool) -> None:
+    resource = api.resource(*_KIND)
+    path = resource.path(NAMESPACE, None if new else NAME)
+    api.request("POST" if new else "PUT", path, {"fieldManager": "kubescale.fleet"}, body)
+
+
+def _check_identity(found: JSON, cluster: str, renamed_from: str) -> None:
+    known = _annotations(found).get(CLUSTER_ANNOTATION, cluster)
+    if known not in (cluster, renamed_from):
+        raise LeaseError(
+            f"this kubeconfig leads to cluster {known}, not to {cluster}: nothing was changed. Correct the kubeconfig; "
+            f"if the cluster was given a new name, set cluster_renamed_from to {known}"
+        )
+
+
+def _is_free(found: JSON, holder: Holder, now: datetime.datetime) -> bool:
+    if not _holder_of(found) or _is_held_by(found, holder):
+        return True
+    return _expires(found) <= now or is_dead(_annotations(found).get(PROCESS_ANNOTATION, ""))
+
+
+def _is_held_by(found: JSON, holder: Holder) -> bool:
+    # Two containers may have one host name and the same process numbers, so the identity alone would not do.
+    return (_holder_of(found), _annotations(found).get(PROCESS_ANNOTATION, "")) == (holder.identity, holder.process)
+
+
+def _expires(found: JSON) -> datetime.datetime:
+    spec = found["spec"]
+    renewed = datetime.datetime.fromisoformat(spec.get("renewTime") or "1970-01-01T00:00:00+00:00")
+    return renewed + datetime.timedelta(seconds=spec.get("leaseDurationSeconds") or 0)
+
+
+def _refusal(found: JSON, now: datetime.datetime) -> str:
+    left = max(1, round((_expires(found) - now).total_seconds()))
+    since = found["spec"].get("acquireTime", "")[:19].replace("T", " ")
+    return (
+        f"{_holder_of(found)} works on this cluster since {since} UTC: nothing was changed. Run again when that is "
+        f"done. If that run is dead, its lease ends by itself in {left} s"
+    )
+
+
+def _holder_of(found: JSON) -> str:
+    return str((found.get("spec") or {}).get("holderIdentity") or "")
+
+
+def _annotations(found: JSON) -> dict[str, Any]:
+    return found["metadata"].get("annotations") or {}
+
+
+def _server_time(api: Api) -> datetime.datetime:
+    return api.clock() or datetime.datetime.now(datetime.UTC)

@@ -1,0 +1,141 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Changes of a run's record, cluster by cluster: what a run did, or in check mode what it would do."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from ..common.text import aligned
+from .run_record import Record, clusters_of
+
+#: A component that makes more objects than these has one line for all of them; the JSON names each.
+MANY_OBJECTS = 5
+#: Fields of an object that are named, and clusters of a group.
+NAMED_FIELDS = 3
+NAMED_CLUSTERS = 6
+#: What is said of a cluster whose kubeconfig is not there yet.
+ALL_OBJECTS = "all its objects"
+
+
+class Change(NamedTuple):
+    """One object that a set changes, or one task that changes something on a host."""
+
+    component: str
+    action: str
+    subject: str
+    fields: tuple[str, ...] = ()
+    restarts: bool = False
+
+
+def changes_of(record: Record, cluster: str) -> list[Change]:
+    """What a run changed on a cluster, in the order of the run."""
+    found: list[Change] = []
+    for change in record["changes"]:
+        if change["cluster"] != cluster:
+            continue
+        component = change.get("set") or change["role"] or change["task"]
+        for obj in change.get("objects", []):
+            where = f"{obj['namespace']}/{obj['name']}" if obj["namespace"] else obj["name"]
+            fields = tuple(obj.get("fields", ()))
+            found.append(Change(component, obj["action"], f"{obj['kind']} {where}", fields, obj.get("restarts", False)))
+        if change.get("would_be_made"):
+            found.append(Change(component, "created", ALL_OBJECTS))
+        elif "objects" not in change:
+            host = "" if change["host"] == cluster else f" on {change['host']}"
+            found.append(Change(component, "changed", f"{change['task']}{host}"))
+    return found
+
+
+def count_changes(record: Record) -> Counter[str]:
+    """The number of changes on each cluster, as `changes_of` lists them."""
+    counts: Counter[str] = Counter()
+    for change in record["changes"]:
+        counts[change["cluster"]] += len(change["objects"]) if "objects" in change else 1
+    return counts
+
+
+def grouped(record: Record) -> list[tuple[list[str], list[Change]]]:
+    """Clusters by what changes on them: those with the same changes are one group. Those without any are left out."""
+    groups: dict[tuple[Change, ...], list[str]] = {}
+    for cluster in clusters_of(record):
+        if changes := changes_of(record, cluster):
+            groups.setdefault(tuple(changes), []).append(cluster)
+    return [(clusters, list(changes)) for changes, clusters in groups.items()]
+
+
+def folded(changes: Iterable[Change]) -> list[Change]:
+    """Changes with one line in place of the many objects that a component makes or removes."""
+    changes = list(changes)
+    counts = Counter((change.component, change.action) for change in changes)
+    lines: list[Change] = []
+    for change in changes:
+        key = (change.component, change.action)
+        if counts[key] <= MANY_OBJECTS or change.action not in ("created", "deleted", "pruned"):
+            lines.append(change)
+        elif not any((line.component, line.action) == key for line in lines):
+            kinds = Counter(one.subject.split()[0] for one in changes if (one.component, one.action) == key)
+            named = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(NAMED_FIELDS))
+            more = "" if len(kinds) <= NAMED_FIELDS else ", ..."
+            lines.append(Change(*key, f"{counts[key]} objects: {named}{more}"))
+    return lines
+
+
+def some(names: Sequence[str], most: int) -> str:
+    """A few names, and how many more there are."""
+    if len(names) <= most:
+        return ", ".join(names)
+    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
+
+
+def describe(record: Record) -> str:
+    """The plan for a person: a table for each group of clusters that would change alike, then all others."""
+    parts: list[str] = []
+    for clusters, changes in grouped(record):
+        restarts = sum(change.restarts for change in changes)
+        known = [change for change in changes if change.subject != ALL_OBJECTS]
+        heading = f"{some(clusters, NAMED_CLUSTERS)}: {len(known)} {'change' if len(known) == 1 else 'changes'}"
+        if len(known) < len(changes):
+            heading = f"{some(clusters, NAMED_CLUSTERS)}: would be made, with all objects"
+        if restarts:
+            heading += f", pods of {restarts} {'workload' if restarts == 1 else 'workloads'} restart"
+        cells = [["  component", "action", "object", "fields"]]
+        for change in folded(known):
+            fields = some(change.fields, NAMED_FIELDS) + (" (pods restart)" if change.restarts else "")
+            cells.append([f"  {change.component}", change.action, change.subject, fields.strip()])
+        parts.append("\n".join([heading, *(aligned(cells, 4) if known else [])]))
+    changing = {cluster for clusters, _unused in grouped(record) for cluster in clusters}
+    failed = failures_of(record)
+    if idle := [name for name in clusters_of(record) if name not in changing and name not in failed]:
+        parts.append(f"{some(idle, NAMED_CLUSTERS)}: nothing to do")
+    parts += [f"{cluster}: not known to its end: {message}" for cluster, message in failed.items()]
+    return "\n\n".join(parts)
+
+
+def failures_of(record: Record) -> dict[str, str]:
+    """The first failure of every cluster that has one."""
+    found: dict[str, str] = {}
+    for failure in record["failures"]:
+        found.setdefault(failure["cluster"], failure["message"])
+    return {cluster: found[cluster] for cluster in clusters_of(record) if cluster in found}
+
+
+def document(record: Record) -> dict[str, Any]:
+    """The plan for a program."""
+    failed = failures_of(record)
+    clusters: dict[str, Mapping[str, Any]] = {}
+    for cluster in clusters_of(record):
+        known = record["clusters"].get(cluster, {})
+        entries = [change for change in record["changes"] if change["cluster"] == cluster]
+        clusters[cluster] = {
+            "ring": known.get("ring"),
+            "environment": known.get("environment"),
+            "state": "failed" if cluster in failed else "changes" if entries else "nothing to do",
+            "would_be_made": any(change.get("would_be_made", False) for change in entries),
+            "restarts": sum(change.restarts for change in changes_of(record, cluster)),
+            "changes": [{key: value for key, value in change.items() if key != "cluster"} for change in entries],
+            "message": failed.get(cluster, ""),
+        }
+    return {"run": record["id"], "clusters": clusters}

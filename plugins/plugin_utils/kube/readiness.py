@@ -1,0 +1,271 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""When an object is really ready: the rules of each kind."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .client import JSON
+
+#: Kinds that are ready as soon as they are stored: no need to read them again.
+STATIC_KINDS = frozenset(
+    {
+        "ServiceAccount",
+        "Role",
+        "RoleBinding",
+        "ClusterRole",
+        "ClusterRoleBinding",
+        "ConfigMap",
+        "Secret",
+        "StorageClass",
+        "PriorityClass",
+        "NetworkPolicy",
+        "ResourceQuota",
+        "LimitRange",
+        "CronJob",
+    }
+)
+_WORKLOADS = {("apps", kind) for kind in ("DaemonSet", "Deployment", "ReplicaSet", "StatefulSet")} | {
+    ("batch", kind) for kind in ("CronJob", "Job")
+}
+#: Custom resources whose operator reports conditions of its own names: all of them must be True.
+_OPERATOR_CONDITIONS = {"monitoring.coreos.com": {"Prometheus", "PrometheusAgent", "Alertmanager", "ThanosRuler"}}
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Whether an object is ready, in words why not, and whether waiting on is pointless."""
+
+    ready: bool
+    reason: str = ""
+    failed: bool = False
+
+
+READY = Verdict(True)
+
+
+def is_workload(obj: Mapping[str, Any]) -> bool:
+    """Whether a controller runs pods for an object, which go away some time after it unless the deletion waits."""
+    group, kind = str(obj["apiVersion"]).rpartition("/")[0], obj["kind"]
+    return kind in _OPERATOR_CONDITIONS.get(group, ()) or (group, kind) in _WORKLOADS
+
+
+def readiness(obj: Mapping[str, Any]) -> Verdict:
+    """Judge one live object by the rules of its kind.
+
+    Kinds without a rule are ready unless they report a condition Ready or Available that is not True, or a status of
+    an older generation. An HPA is ready when it can compute a replica count (ScalingActive): one whose metric is not
+    there yet cannot scale, which is what it is for, so it is waited for; scaled to zero on purpose counts as ready, and
+    so does one whose workload does not exist (yet): there is nothing that could become ready by waiting.
+    """
+    if (obj.get("metadata") or {}).get("deletionTimestamp"):
+        return Verdict(False, "is being deleted")
+    group = str(obj["apiVersion"]).rpartition("/")[0]
+    rule = _RULES.get((group, obj["kind"]))
+    if rule is not None:
+        return rule(obj)
+    if obj["kind"] in _OPERATOR_CONDITIONS.get(group, ()):
+        if not status_of(obj):
+            return Verdict(False, "its operator has not seen it yet; does the operator run? Role prometheus brings it")
+        return _conditions(obj, "Available", "Reconciled")
+    return _other(obj)
+
+
+def status_of(obj: Mapping[str, Any]) -> JSON:
+    """Status of an object, empty if it has none yet."""
+    return obj.get("status") or {}
+
+
+def condition_of(obj: Mapping[str, Any], name: str) -> JSON | None:
+    """One condition of an object by its type."""
+    for condition in status_of(obj).get("conditions") or []:
+        if condition.get("type") == name:
+            return dict(condition)
+    return None
+
+
+def say_condition(condition: Mapping[str, Any]) -> str:
+    """A condition as a person reads it."""
+    details = ": ".join(str(condition[key]) for key in ("reason", "message") if condition.get(key))
+    return f"{condition['type']}={condition.get('status')}" + (f" ({details})" if details else "")
+
+
+def _conditions(obj: Mapping[str, Any], *names: str) -> Verdict:
+    generation = obj.get("metadata", {}).get("generation", 0)
+    for name in names:
+        condition = condition_of(obj, name)
+        if condition is None:
+            return Verdict(False, f"no condition {name} yet")
+        if condition.get("observedGeneration", generation) < generation:
+            return Verdict(False, f"condition {name} is of an older generation")
+        if condition.get("status") != "True":
+            return Verdict(False, say_condition(condition))
+    return READY
+
+
+def _stale(obj: Mapping[str, Any]) -> Verdict | None:
+    generation = obj.get("metadata", {}).get("generation", 0)
+    if status_of(obj).get("observedGeneration", 0) < generation:
+        return Verdict(False, "its controller has not seen the newest generation yet")
+    return None
+
+
+def _deployment(obj: Mapping[str, Any]) -> Verdict:
+    if stale := _stale(obj):
+        return stale
+    status, wanted = status_of(obj), obj["spec"].get("replicas", 1)
+    updated, total, available = (status.get(key, 0) for key in ("updatedReplicas", "replicas", "availableReplicas"))
+    if updated < wanted:
+        return Verdict(False, f"{updated} of {wanted} replicas are of the newest version{_trouble(obj)}")
+    if total > updated:
+        return Verdict(False, f"{total - updated} old replicas are still there")
+    if available < wanted:
+        return Verdict(False, f"{available} of {wanted} replicas are available{_trouble(obj)}")
+    return READY
+
+
+def _trouble(obj: Mapping[str, Any]) -> str:
+    for name, bad in (("ReplicaFailure", "True"), ("Progressing", "False")):
+        condition = condition_of(obj, name)
+        if condition and condition.get("status") == bad:
+            return f"; {say_condition(condition)}"
+    return ""
+
+
+def _daemon_set(obj: Mapping[str, Any]) -> Verdict:
+    if stale := _stale(obj):
+        return stale
+    status = status_of(obj)
+    wanted, available = status.get("desiredNumberScheduled", 0), status.get("numberAvailable", 0)
+    rolling = obj["spec"].get("updateStrategy", {}).get("type", "RollingUpdate") == "RollingUpdate"
+    if rolling and (updated := status.get("updatedNumberScheduled", 0)) < wanted:
+        return Verdict(False, f"{updated} of {wanted} pods are of the newest version")
+    if available < wanted:
+        return Verdict(False, f"{available} of {wanted} pods are available")
+    return READY
+
+
+def _stateful_set(obj: Mapping[str, Any]) -> Verdict:
+    if stale := _stale(obj):
+        return stale
+    spec, status = obj["spec"], status_of(obj)
+    wanted, available = spec.get("replicas", 1), status.get("availableReplicas", 0)
+    strategy = spec.get("updateStrategy") or {}
+    if strategy.get("type", "RollingUpdate") == "RollingUpdate":
+        to_update = max(0, wanted - (strategy.get("rollingUpdate") or {}).get("partition", 0))
+        updated = status.get("updatedReplicas", 0)
+        if status.get("currentRevision") != status.get("updateRevision") and updated < to_update:
+            return Verdict(False, f"{updated} of {to_update} replicas are of the newest version")
+    if available < wanted:
+        return Verdict(False, f"{available} of {wanted} replicas are available")
+    return READY
+
+
+def _replica_set(obj: Mapping[str, Any]) -> Verdict:
+    if stale := _stale(obj):
+        return stale
+    wanted, available = obj["spec"].get("replicas", 1), status_of(obj).get("availableReplicas", 0)
+    return READY if available >= wanted else Verdict(False, f"{available} of {wanted} replicas are available")
+
+
+def _job(obj: Mapping[str, Any]) -> Verdict:
+    if obj["spec"].get("suspend"):
+        return READY
+    failed = condition_of(obj, "Failed")
+    if failed and failed.get("status") == "True":
+        return Verdict(False, say_condition(failed), failed=True)
+    complete = condition_of(obj, "Complete")
+    if complete and complete.get("status") == "True":
+        return READY
+    status = status_of(obj)
+    return Verdict(False, f"not complete: {status.get('active', 0)} pods active, {status.get('failed', 0)} failed")
+
+
+def _pod(obj: Mapping[str, Any]) -> Verdict:
+    phase = status_of(obj).get("phase", "Pending")
+    if phase == "Succeeded":
+        return READY
+    if phase == "Failed":
+        status = status_of(obj)
+        why = ": ".join(str(status[key]) for key in ("reason", "message") if status.get(key))
+        return Verdict(False, f"phase Failed{f' ({why})' if why else ''}", failed=True)
+    ready = condition_of(obj, "Ready")
+    if ready and ready.get("status") == "True":
+        return READY
+    scheduled = condition_of(obj, "PodScheduled")
+    if scheduled and scheduled.get("status") == "False":
+        return Verdict(False, say_condition(scheduled))
+    return Verdict(False, say_condition(ready) if ready else f"phase {phase}")
+
+
+def _crd(obj: Mapping[str, Any]) -> Verdict:
+    names = condition_of(obj, "NamesAccepted")
+    if names and names.get("status") == "False":
+        return Verdict(False, say_condition(names), failed=True)
+    return _conditions(obj, "Established")
+
+
+def _hpa(obj: Mapping[str, Any]) -> Verdict:
+    active = condition_of(obj, "ScalingActive")
+    if active and active.get("reason") == "ScalingDisabled":
+        return READY
+    able = condition_of(obj, "AbleToScale")
+    if without_workload(obj):
+        return READY
+    if active is None and able and able.get("status") == "False":
+        return Verdict(False, say_condition(able))
+    return _conditions(obj, "ScalingActive")
+
+
+def without_workload(autoscaler: Mapping[str, Any]) -> bool:
+    """Whether an autoscaler says that what it is to scale does not exist."""
+    able = condition_of(autoscaler, "AbleToScale") or {}
+    return able.get("reason") == "FailedGetScale" and str(able.get("message", "")).endswith("not found")
+
+
+def _service(obj: Mapping[str, Any]) -> Verdict:
+    if obj["spec"].get("type") != "LoadBalancer":
+        return READY
+    if (status_of(obj).get("loadBalancer") or {}).get("ingress"):
+        return READY
+    return Verdict(
+        False, "has no external address yet; type LoadBalancer needs a controller in the cluster that gives one"
+    )
+
+
+def _volume_claim(obj: Mapping[str, Any]) -> Verdict:
+    phase = status_of(obj).get("phase", "Pending")
+    return READY if phase == "Bound" else Verdict(False, f"phase {phase}", failed=phase == "Lost")
+
+
+def _namespace(obj: Mapping[str, Any]) -> Verdict:
+    phase = status_of(obj).get("phase", "Active")
+    return READY if phase == "Active" else Verdict(False, f"phase {phase}")
+
+
+def _other(obj: Mapping[str, Any]) -> Verdict:
+    status = status_of(obj)
+    if "observedGeneration" in status and (stale := _stale(obj)):
+        return stale
+    names = [name for name in ("Ready", "Available") if condition_of(obj, name)]
+    return _conditions(obj, *names)
+
+
+_RULES: dict[tuple[str, str], Callable[[Mapping[str, Any]], Verdict]] = {
+    ("", "Namespace"): _namespace,
+    ("", "PersistentVolumeClaim"): _volume_claim,
+    ("", "Pod"): _pod,
+    ("", "ReplicationController"): _replica_set,
+    ("", "Service"): _service,
+    ("apiextensions.k8s.io", "CustomResourceDefinition"): _crd,
+    ("apiregistration.k8s.io", "APIService"): lambda obj: _conditions(obj, "Available"),
+    ("apps", "DaemonSet"): _daemon_set,
+    ("apps", "Deployment"): _deployment,
+    ("apps", "ReplicaSet"): _replica_set,
+    ("apps", "StatefulSet"): _stateful_set,
+    ("autoscaling", "HorizontalPodAutoscaler"): _hpa,
+    ("batch", "Job"): _job,
+}

@@ -1,0 +1,254 @@
+"""Machines: what is found out about them, what keeps them from being nodes, what their services need."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import socket
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+import yaml
+from ansible_collections.kubescale.fleet.plugins.filter.machine_problems import machine_problems
+from ansible_collections.kubescale.fleet.plugins.module_utils.node import (
+    admin_certificate,
+    certificate_digest,
+    node_state,
+)
+from ansible_collections.kubescale.fleet.plugins.modules import machine_config, machine_facts, node_artifacts
+
+REPOSITORY = Path(__file__).resolve().parents[3]
+
+
+@pytest.fixture
+def folders(tmp_path):
+    kubernetes, state = tmp_path / "kubernetes", tmp_path / "kubescale"
+    (kubernetes / "pki").mkdir(parents=True)
+    state.mkdir()
+    return kubernetes, state
+
+
+def test_a_bare_machine_is_no_node(folders):
+    assert node_state(*folders)["state"] == "none"
+
+
+def test_a_cluster_that_is_not_ours_is_foreign(folders):
+    (folders[0] / "kubelet.conf").write_text("x")
+    found = node_state(*folders)
+    assert found["state"] == "foreign"
+    assert found["foreign"] == [str(folders[0] / "kubelet.conf")]
+
+
+def test_an_interrupted_attempt_is_told_from_a_finished_one(folders):
+    kubernetes, state = folders
+    (kubernetes / "kubelet.conf").write_text("x")
+    (state / "unfinished.json").write_text(json.dumps({"cluster": "a", "action": "join"}))
+    assert (node_state(*folders)["state"], node_state(*folders)["cluster"]) == ("unfinished", "a")
+    # Killed between writing the one mark and removing the other: the work was done.
+    (state / "node.json").write_text(json.dumps({"cluster": "a", "version": "1.2.3"}))
+    assert (node_state(*folders)["state"], node_state(*folders)["version"]) == ("ours", "1.2.3")
+
+
+def test_a_node_that_was_reset_by_hand_is_bare_again(folders):
+    (folders[1] / "node.json").write_text(json.dumps({"cluster": "a", "version": "1.2.3"}))
+    assert node_state(*folders)["state"] == "none"
+
+
+def test_the_administrators_certificate_is_found_in_a_kubeconfig():
+    data = base64.b64encode(b"PEM\n").decode()
+    text = yaml.safe_dump({"users": [{"name": "a", "user": {"client-certificate-data": data}}]})
+    assert admin_certificate(text) == "PEM\n"
+    assert certificate_digest("PEM\n") == certificate_digest("PEM")
+    assert certificate_digest("") == ""
+
+
+MACHINE = {
+    "architecture": "x86_64",
+    "systemd": True,
+    "kernel": [6, 1],
+    "family": "debian",
+    "missing_packages": [],
+    "memory_mib": 2000,
+    "free_mib": 9000,
+    "swap": [],
+    "listeners": {"22": "sshd (process 1)"},
+    "identities": {"host name": "m1", "machine ID": "1", "product UUID": "u1"},
+    "node": {"state": "none", "cluster": "", "foreign": []},
+}
+OTHER = {
+    "inventory_hostname": "m2",
+    "kubescale_machine": {"identities": {"host name": "m2", "machine ID": "2"}},
+}
+NEEDS = {
+    "kubernetes": "1.37.0",
+    "memory": 1700,
+    "disk": 4096,
+    "ports": [6443, 10250],
+    "tolerate_swap": False,
+    "others": [OTHER],
+}
+
+
+def problems(**changes):
+    return machine_problems({**MACHINE, **changes}, "demo", **NEEDS)
+
+
+def test_a_good_machine_has_no_problems():
+    assert problems() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"architecture": "s390x"}, "s390x; supported are x86_64, aarch64"),
+        ({"systemd": False}, "systemd"),
+        ({"kernel": [3, 10]}, "3.10"),
+        ({"family": "", "missing_packages": ["socat"]}, "Debian, Red Hat"),
+        ({"memory_mib": 900}, "900 MiB of memory; its part in the cluster needs 1700"),
+        ({"free_mib": 10}, "10 MiB are free"),
+        ({"swap": ["/dev/sda2"]}, "node_prep_tolerate_swap"),
+        ({"listeners": {"10250": "nginx (process 17)"}}, "TCP port 10250 is taken by nginx (process 17)"),
+        ({"identities": {"host name": "m2"}}, "its host name m2 is also that of m2"),
+        ({"identities": {"host name": "m1", "machine ID": "2"}}, "its machine ID 2 is also that of m2"),
+        ({"node": {"state": "foreign", "cluster": "", "foreign": ["/x"]}}, "/x"),
+        ({"node": {"state": "ours", "cluster": "other", "foreign": []}}, "node of cluster other"),
+    ],
+)
+def test_what_keeps_a_machine_from_being_a_node_is_named(changes, said):
+    found = problems(**changes)
+    assert len(found) == 1
+    assert said in found[0]
+
+
+def test_a_node_may_have_a_full_disk_and_its_own_ports_and_names():
+    node = {"state": "ours", "cluster": "demo", "version": "1.37.0", "foreign": []}
+    assert problems(free_mib=10, listeners={"6443": "kube-apiserver"}, identities={"host name": "m2"}, node=node) == []
+
+
+def test_a_node_keeps_the_version_it_joined_with():
+    node = {**MACHINE["node"], "state": "ours", "cluster": "demo", "version": NEEDS["kubernetes"]}
+    assert problems(node=node) == []
+    (said,) = problems(node=node | {"version": "1.36.4"})
+    assert "1.36.4" in said
+    assert NEEDS["kubernetes"] in said
+
+
+def test_swap_may_be_tolerated():
+    swapping = {**MACHINE, "swap": ["/dev/sda2"]}
+    assert machine_problems(swapping, "demo", **(NEEDS | {"tolerate_swap": True})) == []
+
+
+def test_a_port_is_told_with_the_process_that_listens_on_it():
+    with socket.socket() as taken, socket.socket() as bound_only:
+        for one in (taken, bound_only):
+            one.bind(("127.0.0.1", 0))
+        taken.listen()
+        found = machine_facts.listeners()
+        assert f"(process {os.getpid()})" in found[str(taken.getsockname()[1])]
+        assert str(bound_only.getsockname()[1]) not in found
+
+
+def test_a_port_whose_process_is_not_seen_is_taken_all_the_same(tmp_path):
+    (tmp_path / "net").mkdir()
+    header = "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode\n"
+    row = "   0: 00000000000000000000000000000000:192B 0:0000 0A 0:0 00:0 0 0 0 4711 1\n"
+    (tmp_path / "net/tcp6").write_text(header + row)
+    assert machine_facts.listeners(tmp_path) == {"6443": "the kernel, or a process of another namespace"}
+
+
+def test_space_is_that_of_the_place_where_a_folder_will_be(tmp_path):
+    assert machine_facts.disk_free(tmp_path / "not/there/yet") == machine_facts.disk_free(tmp_path) > 0
+
+
+def test_a_container_has_its_hosts_product_uuid():
+    assert "product UUID" not in machine_facts.identities(container=True)
+    assert machine_facts.identities(container=True)["host name"] == socket.gethostname()
+
+
+def test_package_families():
+    assert machine_facts.package_family(machine_facts.os_release('ID=ubuntu\nID_LIKE="debian"\n')) == "debian"
+    assert (
+        machine_facts.package_family(machine_facts.os_release('ID="rocky"\nID_LIKE="rhel centos fedora"\n')) == "redhat"
+    )
+    assert machine_facts.package_family(machine_facts.os_release("ID=arch\n")) == ""
+
+
+def test_what_the_kernel_says():
+    assert machine_facts.meminfo("MemTotal:        2048000 kB\nMemFree: 1 kB\n") == 2000
+    assert machine_facts.swap_devices("Filename\tType\tSize\n/dev/sda2 partition 1 0 -2\n") == ["/dev/sda2"]
+    assert machine_facts.has_capability("Name:\tinit\nCapBnd:\t000001ffffffffff\n", 24)
+    assert not machine_facts.has_capability("Name:\tinit\nCapBnd:\t000001fffeffffff\n", 24)
+
+
+def unit(active="active", enabled="enabled", started=100.0):
+    return {
+        "ActiveState": active,
+        "UnitFileState": enabled,
+        "ExecMainStartTimestampMonotonic": str(int(started * 1e6)),
+    }
+
+
+# The machine booted at 1000 and it is 1200 now, so a start at 100 s of uptime was at 1100.
+@pytest.mark.parametrize(
+    ("state", "changed_at", "startable", "verbs"),
+    [
+        (unit(), 1099, True, []),
+        (unit(), 1101, True, ["restart"]),
+        (unit(active="inactive", enabled="disabled"), 0, True, ["enable", "start"]),
+        (unit(active="activating"), 0, True, ["restart"]),
+        (unit(active="failed"), 0, True, ["start"]),
+        (unit(active="inactive", enabled="disabled"), 0, False, ["enable"]),
+        (unit(enabled="static"), 0, True, []),
+    ],
+)
+def test_what_a_service_needs(state, changed_at, startable, verbs):
+    assert machine_config.service_action(state, changed_at, now=1200, uptime=200, startable=startable) == verbs
+
+
+def test_the_newest_file_counts_also_in_folders(tmp_path):
+    assert machine_config.newest([str(tmp_path / "missing")]) == 0
+    (tmp_path / "a").write_text("x")
+    assert machine_config.newest([str(tmp_path)]) >= (tmp_path / "a").stat().st_mtime
+
+
+def test_the_pause_image_is_the_pinned_one():
+    pins = yaml.safe_load((REPOSITORY / "files/artifacts.yml").read_text())
+    variables = yaml.safe_load((REPOSITORY / "roles/node_prep/vars/main.yml").read_text())
+    pinned = next(image for image in pins["images"] if image["component"] == "pause")
+    tag = pinned["tag"].format(version=pins["components"]["pause"]["version"])
+    assert variables["__node_prep_pause_image"] == f"{pinned['repository']}:{tag}"
+
+
+class FailedError(Exception):
+    """What a module says when it fails."""
+
+
+class Module:
+    """The part of AnsibleModule that fails."""
+
+    check_mode = False
+    params: ClassVar[dict[str, str]] = {"mode": "0644"}
+
+    def fail_json(self, msg):
+        raise FailedError(msg)
+
+
+def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
+    def fill(_source, destination):
+        Path(destination).write_text("half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(node_artifacts.shutil, "copyfile", fill)
+    monkeypatch.setattr(node_artifacts, "RECORD", tmp_path / "record")
+    item = {"destination": str(tmp_path / "bin/kubelet"), "size": 50 * 1024**2, "sha256": ""}
+    with pytest.raises(FailedError, match=r"bin/kubelet: No space left on device\. .* this needs 50\.0 MiB: make room"):
+        node_artifacts.Installer(Module()).install(item, tmp_path / "source")
+    assert list((tmp_path / "bin").iterdir()) == []
+
+
+def test_a_file_that_cannot_be_written_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(FailedError, match=r"file/below cannot be written: File exists\."):
+        machine_config.Configurer(Module()).write(str(tmp_path / "file/below"), "x")
