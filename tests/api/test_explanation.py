@@ -81,7 +81,7 @@ def test_a_crash_on_a_node_in_order(api: Api, where: str, make_set: MakeSet) -> 
     add_event(api, pod, "BackOff", "Back-off restarting failed container")
     lines = said(make_set, where)
     assert "event BackOff: Back-off restarting failed container" in lines
-    assert "container app waits: CrashLoopBackOff, back-off 40s" in lines
+    assert "container app waits: CrashLoopBackOff: back-off 40s" in lines
     assert "container app ended before, 4 restarts: OOMKilled, exit code 137" in lines
     assert not any(line.startswith("node") for line in lines)
     # There is no kubelet here to give a log: that is said, and nothing is lost by it.
@@ -100,7 +100,7 @@ def test_a_node_that_is_away_and_an_init_container(api: Api, where: str, make_se
     add_pod(api, where, "app-1", status, nodeName=f"{where}-w1", initContainers=init)
     lines = said(make_set, where)
     assert f"node {where}-w1: Ready=Unknown (NodeStatusUnknown: as the test says)" in lines
-    assert "container init waits: ErrImagePull, no such host" in lines
+    assert "container init waits: ErrImagePull: no such host" in lines
     assert not any("PodInitializing" in line or "no log" in line for line in lines)
     api.delete("v1", "Node", f"{where}-w1")
 

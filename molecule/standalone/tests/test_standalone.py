@@ -17,8 +17,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import OF_LABEL
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.health import checks as verify
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import objects
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus import SERVICES, prometheus_query
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.report import dashboards
 from playbook_runs import REPOSITORY, Run, run_playbook
@@ -251,7 +251,7 @@ def switch(flavor: str) -> None:
         start = time.monotonic()
         run = site(prometheus_flavor=flavor, **PATIENT)
         seconds = round(time.monotonic() - start, 1)
-        until(lambda: verify.holds(autoscaler(), "ScalingActive"))
+        until(lambda: objects.holds(autoscaler(), "ScalingActive"))
     assert run.results("changed")
     FIGURES[flavor] = {"seconds": seconds, "without_metric": seen.without_metric}
     print(FIGURES)

@@ -14,8 +14,8 @@ from pathlib import Path
 from ..common.files import replace_file
 from ..common.text import shorten
 from ..health.causes import CAUSES
-from ..health.checks import condition, explain, holds
 from ..health.doctor import Diagnosis
+from ..kube.objects import condition, explain, holds
 from ..kube.prometheus import Reader, prometheus_query
 from .run_record import Record
 

@@ -10,7 +10,6 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import quote, urlencode
 
 import yaml
 
@@ -23,6 +22,16 @@ from ..apps.scraping import (
 )
 from ..common.text import shorten
 from ..kube.client import ApiError
+from ..kube.objects import (
+    condition,
+    explain,
+    holds,
+    matches,
+    selector_text,
+    service_selector,
+    why_not_ready,
+    with_query,
+)
 from ..kube.prometheus import (
     PrometheusError,
     prometheus_data,
@@ -33,13 +42,8 @@ from .causes import Finding, State, broken
 from .checks import (
     CUSTOM,
     Watched,
-    condition,
-    explain,
-    holds,
     key,
-    matches,
     series_query,
-    why_not_ready,
 )
 from .cluster import judge_server, place, registrations
 from .load import quantity
@@ -153,21 +157,6 @@ def settled(facts: Watched, case: Case) -> tuple[list[str], str]:
     return sorted(pod["metadata"]["name"] for pod in old or ready), young
 
 
-def selector_text(selector: Mapping[str, Any]) -> str:
-    """A label selector as a query has it."""
-    parts = [f"{name}={value}" for name, value in sorted((selector.get("matchLabels") or {}).items())]
-    words = {
-        "In": "{key} in ({values})",
-        "NotIn": "{key} notin ({values})",
-        "Exists": "{key}",
-        "DoesNotExist": "!{key}",
-    }
-    for rule in selector.get("matchExpressions") or []:
-        values = ",".join(rule.get("values") or [])
-        parts.append(words[rule["operator"]].format(key=rule["key"], values=values))
-    return ",".join(parts)
-
-
 def from_prometheus(case: Case) -> list[Metric]:
     """Metrics of the app that the adapter reads from Prometheus."""
     return [metric for metric in case.app.metrics if metric.source in ("pods", "object", "external")]
@@ -266,10 +255,10 @@ def refusal(facts: Watched, item: Mapping[str, Any], now: datetime.datetime) -> 
         return ""
     # A StatefulSet says it in events only.
     namespace, name = item["metadata"]["namespace"], item["metadata"]["name"]
-    chosen = quote(f"involvedObject.kind=StatefulSet,involvedObject.name={name},reason=FailedCreate", safe="")
+    chosen = {"fieldSelector": f"involvedObject.kind=StatefulSet,involvedObject.name={name},reason=FailedCreate"}
     events = [
         event
-        for event in facts.items(f"/api/v1/namespaces/{namespace}/events?fieldSelector={chosen}")
+        for event in facts.items(with_query(f"/api/v1/namespaces/{namespace}/events", chosen))
         if seconds_since(event.get("lastTimestamp") or event.get("eventTime"), now) < RECENT
     ]
     return events[-1].get("message", "") if events else ""
@@ -365,8 +354,8 @@ def endpoints(facts: Watched, case: Case) -> Finding:
     if port not in known and port not in known.values():
         has = ", ".join(f"{held or 'unnamed'} ({number})" for held, number in known.items()) or "none"
         return broken("service_port_unknown", here, f"Service {name} has no port {port}; it has {has}", values)
-    chosen = quote(f"kubernetes.io/service-name={name}", safe="")
-    slices = facts.items(f"/apis/discovery.k8s.io/v1/namespaces/{app.namespace}/endpointslices?labelSelector={chosen}")
+    path = f"/apis/discovery.k8s.io/v1/namespaces/{app.namespace}/endpointslices"
+    slices = facts.items(with_query(path, {"labelSelector": f"kubernetes.io/service-name={name}"}))
     led = {
         (entry.get("targetRef") or {}).get("name")
         for part in slices
@@ -377,8 +366,9 @@ def endpoints(facts: Watched, case: Case) -> Finding:
     ready, _unused = settled(facts, case)
     missing = [pod for pod in ready if pod not in led]
     if ready and len(missing) == len(ready):
-        selector = selector_text({"matchLabels": service["spec"].get("selector") or {}}) or "none"
-        evidence = f"Service {name} (selector {selector}) leads to none of the {len(ready)} ready pods"
+        selector = service_selector(service)
+        text = selector_text(selector) if selector else "none"
+        evidence = f"Service {name} (selector {text}) leads to none of the {len(ready)} ready pods"
         return broken("service_without_endpoints", here, evidence, values)
     if missing:
         return broken("service_lacks_pods", here, f"Service {name} does not lead to {shorten(missing)}", values)
@@ -820,19 +810,19 @@ def values(facts: Watched, case: Case) -> Finding:
 def value_path(case: Case, metric: Metric, selector: str) -> str:
     """Path at which the autoscaler reads a metric."""
     app = case.app
-    chosen = "?" + urlencode({"labelSelector": selector})
     if metric.source == "pods":
-        return f"{CUSTOM}/v1beta2/namespaces/{app.namespace}/pods/*/{metric.name}{chosen}"
+        path = f"{CUSTOM}/v1beta2/namespaces/{app.namespace}/pods/*/{metric.name}"
+        return with_query(path, {"labelSelector": selector})
     if metric.source == "object" and metric.object_kind == "namespace":
         return f"{CUSTOM}/v1beta2/namespaces/{app.namespace}/metrics/{metric.name}"
     if metric.source == "object":
         plural = OBJECTS[metric.object_kind]
         return f"{CUSTOM}/v1beta2/namespaces/{app.namespace}/{plural}/{metric.object_name}/{metric.name}"
     if metric.source == "external":
-        own = ",".join(f"{label}={value}" for label, value in metric.selector.items())
-        query = "?" + urlencode({"labelSelector": own}) if own else ""
-        return f"/apis/{EXTERNAL_API}/v1beta1/namespaces/{app.namespace}/{metric.name}{query}"
-    return f"/apis/{RESOURCE_API}/v1beta1/namespaces/{app.namespace}/pods{chosen}"
+        path = f"/apis/{EXTERNAL_API}/v1beta1/namespaces/{app.namespace}/{metric.name}"
+        own = {"matchLabels": dict(metric.selector)}
+        return with_query(path, {"labelSelector": selector_text(own)} if metric.selector else None)
+    return with_query(f"/apis/{RESOURCE_API}/v1beta1/namespaces/{app.namespace}/pods", {"labelSelector": selector})
 
 
 #: Kinds that a metric may be about, as the custom metrics API names them.

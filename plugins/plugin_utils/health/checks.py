@@ -24,6 +24,16 @@ from cryptography.exceptions import InvalidSignature
 
 from ..apps.scraping import ANNOTATED_PODS, ANNOTATED_SERVICES
 from ..kube.client import CONNECTIONS, ApiError
+from ..kube.objects import (
+    SelectorError,
+    condition,
+    explain,
+    holds,
+    matches,
+    selector_text,
+    why_not_ready,
+    with_query,
+)
 from ..kube.prometheus import (
     SERVICES,
     Answer,
@@ -171,21 +181,6 @@ def key(item: Mapping[str, Any]) -> str:
     return f"{metadata['namespace']}/{metadata['name']}" if metadata.get("namespace") else metadata["name"]
 
 
-def condition(item: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    """Condition of a type from an object's status, or an empty mapping."""
-    return next((entry for entry in item.get("status", {}).get("conditions") or [] if entry.get("type") == kind), {})
-
-
-def holds(item: Mapping[str, Any], kind: str) -> bool:
-    """Whether a condition is True."""
-    return condition(item, kind).get("status") == "True"
-
-
-def explain(entry: Mapping[str, Any]) -> str:
-    """Reason and message of a condition in one piece."""
-    return ": ".join(part for part in (entry.get("reason"), entry.get("message")) if part) or "no reason given"
-
-
 def verdict(broken: Sequence[str], good: str) -> Outcome:
     """An outcome from the list of what is broken (none: good)."""
     return Outcome(not broken, "; ".join(broken) if broken else good)
@@ -266,23 +261,6 @@ def unavailable(plural: str, workload: Mapping[str, Any]) -> str:
     return "" if ready >= wanted else f"{ready} of {wanted} available"
 
 
-def matches(selector: Mapping[str, Any], labels: Mapping[str, str]) -> bool:
-    """Whether labels satisfy a label selector (equality part; expressions included)."""
-    if any(labels.get(name) != value for name, value in (selector.get("matchLabels") or {}).items()):
-        return False
-    for rule in selector.get("matchExpressions") or []:
-        present, values = rule["key"] in labels, rule.get("values") or []
-        held = labels.get(rule["key"])
-        if not {
-            "In": held in values,
-            "NotIn": held not in values,
-            "Exists": present,
-            "DoesNotExist": not present,
-        }[rule["operator"]]:
-            return False
-    return True
-
-
 def pods_of(facts: Watched, workload: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Pods that a workload selects, those on their way out left aside."""
     namespace, selector = workload["metadata"]["namespace"], workload["spec"]["selector"]
@@ -302,24 +280,6 @@ def pod_trouble(facts: Watched, workload: Mapping[str, Any]) -> str:
             continue
         return f"pod {pod['metadata']['name']}: {why_not_ready(pod)}"
     return ""
-
-
-def why_not_ready(pod: Mapping[str, Any]) -> str:
-    """The most telling reason that a pod's status has for it not being Ready."""
-    status = pod.get("status", {})
-    containers = [*(status.get("initContainerStatuses") or []), *(status.get("containerStatuses") or [])]
-    for container in containers:
-        waiting = container.get("state", {}).get("waiting")
-        last = container.get("lastState", {}).get("terminated")
-        if waiting and last:
-            return f"{container['name']} {explain(waiting)}, last exit {last.get('exitCode')} {explain(last)}"
-        if waiting and waiting.get("reason") not in ("ContainerCreating", "PodInitializing"):
-            return f"{container['name']} {explain(waiting)}"
-    for kind in ("PodScheduled", "Initialized", "ContainersReady", "Ready"):
-        entry = condition(pod, kind)
-        if entry.get("status") == "False":
-            return explain(entry)
-    return status.get("phase", "unknown")
 
 
 # -- aggregated APIs --
@@ -542,8 +502,7 @@ def scaled_pods(facts: Watched, autoscaler: Mapping[str, Any]) -> tuple[str, lis
     namespace, target = autoscaler["metadata"]["namespace"], autoscaler["spec"]["scaleTargetRef"]
     path = f"/apis/{target['apiVersion']}/namespaces/{namespace}/{target['kind'].lower()}s/{target['name']}"
     workload = facts.raw(path)
-    labels = workload["spec"]["selector"].get("matchLabels") or {}
-    selector = ",".join(f"{name}={value}" for name, value in sorted(labels.items()))
+    selector = selector_text(workload["spec"].get("selector"))
     return selector, sorted(pod["metadata"]["name"] for pod in pods_of(facts, workload) if holds(pod, "Ready"))
 
 
@@ -640,13 +599,8 @@ def metric_values(facts: Watched, args: Mapping[str, Any]) -> Outcome:
 
 def metric_by_pod(reader: Reader, namespace: str, metric: str, selector: str) -> dict[str, str]:
     """Value (a Kubernetes quantity) of a Pods metric for every pod that ``selector`` selects."""
-    path = service_query(f"{CUSTOM}/v1beta2/namespaces/{namespace}/pods/*/{metric}", selector)
+    path = with_query(f"{CUSTOM}/v1beta2/namespaces/{namespace}/pods/*/{metric}", {"labelSelector": selector})
     return {item["describedObject"]["name"]: item["value"] for item in reader.raw(path).get("items") or []}
-
-
-def service_query(path: str, selector: str) -> str:
-    """``path`` with a label selector, escaped as a URL wants it."""
-    return f"{path}?labelSelector={selector.replace('=', '%3D').replace(',', '%2C').replace('/', '%2F')}"
 
 
 @probe
@@ -691,7 +645,7 @@ def look(check: Check, facts: Facts) -> tuple[Outcome, set[str]]:
     view = Watched(facts)
     try:
         return PROBES[check.probe](view, check.args), view.paths
-    except (ApiError, PrometheusError) as error:
+    except (ApiError, PrometheusError, SelectorError) as error:
         return Outcome(False, str(error)), view.paths
     except (KeyError, TypeError, AttributeError) as error:
         return Outcome(False, f"the answer is not what was expected: {error!r}"), view.paths

@@ -18,17 +18,20 @@ from cryptography import x509
 from ..applyset.ownership import PART_OF_LABEL, labels_of, owner_of
 from ..common.text import shorten
 from ..kube.client import ApiError
+from ..kube.objects import (
+    condition,
+    explain,
+    holds,
+    service_selector,
+    why_not_ready,
+)
 from ..kube.prometheus import PrometheusError, prometheus_query
 from .causes import Finding, broken
 from .checks import (
     APISERVICES,
     Watched,
-    condition,
-    explain,
-    holds,
     issued_by,
     kubelet_certificates,
-    why_not_ready,
 )
 from .settings import (
     CUSTOM_API,
@@ -129,8 +132,9 @@ def judge_registration(facts: Watched, item: Mapping[str, Any], role: str, now: 
     service = optional(facts, f"/api/v1/namespaces/{namespace}/services/{target['name']}")
     if service is None:
         return Problem("server_down", f"{name} leads to Service {place(item)}, which does not exist", given)
-    pods = pods_in(facts, namespace, {"matchLabels": service["spec"].get("selector") or {}})
-    if service["spec"].get("selector") and not any(holds(pod, "Ready") for pod in pods):
+    selector = service_selector(service)
+    pods = pods_in(facts, namespace, selector)
+    if selector and not any(holds(pod, "Ready") for pod in pods):
         detail = f"pod {pods[0]['metadata']['name']}: {why_not_ready(pods[0])}" if pods else "it has no pods"
         return Problem("server_down", f"Service {place(item)}: {detail}", given)
     for secret, certificate in certificates_of(facts, pods):
@@ -194,7 +198,7 @@ def adapters_prometheus(facts: Watched, registration: Mapping[str, Any]) -> str:
     """What is wrong with the Prometheus that the adapter asks, when that is a Service; nothing if it can answer."""
     target = registration["spec"]["service"]
     service = facts.raw(f"/api/v1/namespaces/{target['namespace']}/services/{target['name']}")
-    for pod in pods_in(facts, target["namespace"], {"matchLabels": service["spec"].get("selector") or {}}):
+    for pod in pods_in(facts, target["namespace"], service_selector(service)):
         arguments = [text for entry in pod["spec"]["containers"] for text in entry.get("args") or []]
         url = next((text.partition("=")[2] for text in arguments if text.startswith("--prometheus-url=")), "")
         named = re.fullmatch(r"([^.]+)\.([^.]+)\.svc(\.cluster\.local\.?)?", urlsplit(url).hostname or "")
@@ -206,8 +210,8 @@ def adapters_prometheus(facts: Watched, registration: Mapping[str, Any]) -> str:
         ports = [entry["port"] for entry in asked["spec"].get("ports") or []]
         if (urlsplit(url).port or 80) not in ports:
             return f"{url}: Service {named[2]}/{named[1]} has the ports {shorten(ports)}"
-        behind = pods_in(facts, named[2], {"matchLabels": asked["spec"].get("selector") or {}})
-        if not any(holds(entry, "Ready") for entry in behind):
+        selector = service_selector(asked)
+        if selector and not any(holds(entry, "Ready") for entry in pods_in(facts, named[2], selector)):
             return f"{url}: no ready pod is behind Service {named[2]}/{named[1]}"
     return ""
 
@@ -254,8 +258,8 @@ def certificates(facts: Watched, settings: Settings, seen: Seen) -> Finding:
             target = item["spec"].get("service") or {}
             service = optional(facts, f"/api/v1/namespaces/{target.get('namespace')}/services/{target.get('name')}")
             if service and is_ours(item):
-                selector = {"matchLabels": service["spec"].get("selector") or {}}
-                for secret, certificate in certificates_of(facts, pods_in(facts, target["namespace"], selector)):
+                pods = pods_in(facts, target["namespace"], service_selector(service))
+                for secret, certificate in certificates_of(facts, pods):
                     renewal = f"run site.yml with --tags {settings.owners.get(group) or role}, which makes a new one"
                     ends.append((certificate.not_valid_after_utc, f"Secret {secret}", renewal))
     if seen.server_certificate:

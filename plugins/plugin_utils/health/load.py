@@ -17,20 +17,24 @@ from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ..kube.client import CONNECTIONS, JSON, Api, ApiError
+from ..kube.objects import (
+    SelectorError,
+    condition,
+    explain,
+    holds,
+    matches,
+    selector_text,
+    why_not_ready,
+    with_query,
+)
 from ..kube.prometheus import (
     SERVICES,
     PrometheusError,
     prometheus_query_range,
 )
 from .checks import (
-    condition,
-    explain,
-    holds,
-    matches,
     metric_by_pod,
     pod_metrics,
-    service_query,
-    why_not_ready,
 )
 
 # Kubernetes' default when neither the autoscaler nor the cluster says otherwise.
@@ -224,10 +228,11 @@ class Observer:
         if workload is None:
             raise ScalingError(f"{target['kind']} {namespace}/{target['name']}, which {name} scales, does not exist")
         self.goal = Goal.of(self.autoscaler, workload, weight)
-        self.selector = workload["spec"]["selector"]
-        self.labels = ",".join(
-            f"{label}={value}" for label, value in sorted((self.selector.get("matchLabels") or {}).items())
-        )
+        self.selector = workload["spec"].get("selector")
+        try:
+            self.labels = selector_text(self.selector)
+        except SelectorError as error:
+            raise ScalingError(f"{target['kind']} {namespace}/{target['name']}: {error}") from error
         self.began = time.time()
         self.trouble = ""
         self.app_pods: list[JSON] = []
@@ -255,10 +260,10 @@ class Observer:
 
     def _usage(self, resource: str) -> list[float]:
         """What each pod uses of a resource, in the unit that people are told."""
-        path = service_query(f"/apis/metrics.k8s.io/v1beta1/namespaces/{self.namespace}/pods", self.labels)
+        path = f"/apis/metrics.k8s.io/v1beta1/namespaces/{self.namespace}/pods"
         return [
             sum(quantity(container["usage"][resource]) for container in item["containers"]) / RESOURCES[resource][1]
-            for item in self.api.raw(path).get("items") or []
+            for item in self.api.raw(with_query(path, {"labelSelector": self.labels})).get("items") or []
         ]
 
     def _pods(self) -> list[JSON]:
@@ -339,11 +344,6 @@ class Observer:
             return self.api.raw(path, {"container": container, "tailLines": "20"})
         except ApiError as error:
             return str(error)
-
-
-def job_of(pod: Mapping[str, Any]) -> str | None:
-    """Name of the Job that a pod belongs to."""
-    return (pod["metadata"].get("labels") or {}).get("batch.kubernetes.io/job-name")
 
 
 def attacking(pod: Mapping[str, Any]) -> bool:

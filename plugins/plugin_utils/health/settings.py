@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..kube.client import ApiError
-from .checks import Watched, matches
+from ..kube.objects import matches
+from .checks import Watched
 
 CUSTOM_API = "custom.metrics.k8s.io"
 EXTERNAL_API = "external.metrics.k8s.io"
@@ -43,8 +44,8 @@ def optional(facts: Watched, path: str) -> Any:  # noqa: ANN401 - whatever JSON 
         raise
 
 
-def pods_in(facts: Watched, namespace: str, selector: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Pods of a namespace that a selector chooses, those that end or have ended left aside."""
+def pods_in(facts: Watched, namespace: str, selector: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """Return the pods of a namespace that a selector chooses, without those that end or have ended."""
     return [
         pod
         for pod in facts.items(f"/api/v1/namespaces/{namespace}/pods")

@@ -23,13 +23,15 @@ from http import HTTPStatus
 from http.client import responses
 from pathlib import Path
 from typing import Any, NamedTuple
-from urllib.parse import quote, urlencode, urlsplit
+from urllib.parse import quote, urlsplit
 
 import urllib3
 import yaml
 from kubernetes.client import Configuration
 from kubernetes.config import ConfigException
 from kubernetes.config.kube_config import KubeConfigLoader
+
+from .objects import with_query
 
 #: Requests that may run at the same time over one connection pool.
 CONNECTIONS = 8
@@ -415,7 +417,7 @@ class Api:
             headers["Content-Type"] = content_type
             data = json.dumps(body).encode()
         started = time.monotonic()
-        url = self.server + path + (f"?{urlencode(query)}" if query else "")
+        url = self.server + with_query(path, query)
         try:
             return self._pool.request(
                 method,

@@ -9,7 +9,8 @@ from typing import Any
 
 from .client import JSON, Api, ApiError
 from .manifests import Ref
-from .readiness import readiness, say_condition, status_of
+from .objects import SelectorError, holds, reason_of, say_condition, selector_text, service_selector, status_of
+from .readiness import readiness
 
 #: How much is shown: lines of one broken object, its broken pods, events, last log lines, characters of a line.
 LINES = 40
@@ -60,8 +61,7 @@ class Explainer:
         if obj["kind"] == "Pod":
             return [obj]
         if obj["kind"] in _POD_OWNERS:
-            labels = _selector((obj["spec"].get("selector") or {}).get("matchLabels"))
-            pods = self.api.list("v1", "Pod", namespace, labels).items if labels else []
+            pods = self._chosen(obj["spec"].get("selector"), namespace)
             return [pod for pod in pods if not readiness(pod).ready]
         return [
             pod
@@ -70,6 +70,14 @@ class Explainer:
             if _is_owned(child, obj) and not readiness(child).ready
             for pod in self._pods(child, namespace)
         ]
+
+    def _chosen(self, selector: Mapping[str, Any] | None, namespace: str) -> list[JSON]:
+        """Return the pods of a namespace that a selector chooses; none if the selector is not set or empty."""
+        try:
+            labels = selector_text(selector)
+        except SelectorError:
+            return []
+        return self.api.list("v1", "Pod", namespace, labels).items
 
     def _explain_pods(self, pods: list[JSON]) -> list[str]:
         new = [pod for pod in pods if pod["metadata"]["uid"] not in self._explained]
@@ -87,7 +95,7 @@ class Explainer:
         lines += self._indented(self._explain_nodes([node] if node else None))
         lines += self._indented(self._explain_claims(pod))
         # A kubelet that is away gives no log, and the API server waits for it in vain.
-        is_node_away = bool(node) and not _is_true(self._all_nodes().get(node), "Ready")
+        is_node_away = bool(node) and not holds(self._all_nodes().get(node, {}), "Ready")
         for kind in ("initContainerStatuses", "containerStatuses"):
             for status in status_of(pod).get(kind) or []:
                 lines += self._indented(self._explain_container(pod, status, with_log=not is_node_away))
@@ -159,10 +167,10 @@ class Explainer:
         service = self.api.get("v1", "Service", target["name"], target["namespace"])
         if service is None:
             return [f"{name} does not exist"]
-        labels = _selector(service["spec"].get("selector"))
-        pods = self.api.list("v1", "Pod", target["namespace"], labels).items if labels else []
+        selector = service_selector(service)
+        pods = self._chosen(selector, target["namespace"])
         if not pods:
-            return [f"{name} has no pods (selector {labels or 'none'})"]
+            return [f"{name} has no pods (selector {selector_text(selector) if selector else 'none'})"]
         if broken := [pod for pod in pods if not readiness(pod).ready]:
             return self._explain_pods(broken)
         # All is well with the pods but what they answer: that is in their logs.
@@ -217,17 +225,12 @@ def is_bad(condition: Mapping[str, Any]) -> bool:
     return bool(condition.get("status") != ("False" if bad_when_true else "True"))
 
 
-def _is_true(obj: Mapping[str, Any] | None, name: str) -> bool:
-    conditions = status_of(obj or {}).get("conditions") or []
-    return any(item.get("type") == name and item.get("status") == "True" for item in conditions)
-
-
 def _is_owned(obj: JSON, owner: JSON) -> bool:
     return any(entry["uid"] == owner["metadata"]["uid"] for entry in obj["metadata"].get("ownerReferences") or [])
 
 
 def _words(state: Mapping[str, Any]) -> str:
-    words = [str(state[key]) for key in ("reason", "message") if state.get(key)]
+    words = [reason_of(state)] if reason_of(state) else []
     return ", ".join([*words, f"exit code {state['exitCode']}"] if "exitCode" in state else words)
 
 
@@ -236,7 +239,3 @@ def _cut(line: str) -> str:
     indent = line[: len(line) - len(line.lstrip())]
     text = indent + " ".join(line.split())
     return text if len(text) <= LENGTH else f"{text[: LENGTH - 1]}…"
-
-
-def _selector(labels: Mapping[str, str] | None) -> str:
-    return ",".join(f"{key}={value}" for key, value in (labels or {}).items())

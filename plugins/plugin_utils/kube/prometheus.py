@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, Protocol
-from urllib.parse import urlencode
+
+from .objects import with_query
 
 # The service of the roles' Prometheus by flavour: namespace, name and port of the object they create.
 SERVICES = {"operator": "monitoring/prometheus-k8s:9090", "standalone": "prom/prometheus:9090"}
@@ -29,8 +30,7 @@ class PrometheusError(Exception):
 def service_path(service: str, path: str, arguments: Mapping[str, Any] | None = None) -> str:
     """Path on the API server that leads to ``path`` of a service ``namespace/name:port``."""
     namespace, _unused, name = service.partition("/")
-    query = f"?{urlencode(arguments)}" if arguments else ""
-    return f"/api/v1/namespaces/{namespace}/services/{name}/proxy{path}{query}"
+    return with_query(f"/api/v1/namespaces/{namespace}/services/{name}/proxy{path}", arguments)
 
 
 def prometheus_data(answer: Answer, question: str) -> Answer:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .client import JSON
+from .objects import condition, holds, reason_of, say_condition, status_of
 
 #: Kinds that are ready as soon as they are stored: no need to read them again.
 STATIC_KINDS = frozenset(
@@ -74,35 +74,16 @@ def readiness(obj: Mapping[str, Any]) -> Verdict:
     return _other(obj)
 
 
-def status_of(obj: Mapping[str, Any]) -> JSON:
-    """Status of an object, empty if it has none yet."""
-    return obj.get("status") or {}
-
-
-def condition_of(obj: Mapping[str, Any], name: str) -> JSON | None:
-    """One condition of an object by its type."""
-    for condition in status_of(obj).get("conditions") or []:
-        if condition.get("type") == name:
-            return dict(condition)
-    return None
-
-
-def say_condition(condition: Mapping[str, Any]) -> str:
-    """A condition as a person reads it."""
-    details = ": ".join(str(condition[key]) for key in ("reason", "message") if condition.get(key))
-    return f"{condition['type']}={condition.get('status')}" + (f" ({details})" if details else "")
-
-
 def _conditions(obj: Mapping[str, Any], *names: str) -> Verdict:
     generation = obj.get("metadata", {}).get("generation", 0)
     for name in names:
-        condition = condition_of(obj, name)
-        if condition is None:
+        entry = condition(obj, name)
+        if not entry:
             return Verdict(False, f"no condition {name} yet")
-        if condition.get("observedGeneration", generation) < generation:
+        if entry.get("observedGeneration", generation) < generation:
             return Verdict(False, f"condition {name} is of an older generation")
-        if condition.get("status") != "True":
-            return Verdict(False, say_condition(condition))
+        if entry.get("status") != "True":
+            return Verdict(False, say_condition(entry))
     return READY
 
 
@@ -129,9 +110,9 @@ def _deployment(obj: Mapping[str, Any]) -> Verdict:
 
 def _trouble(obj: Mapping[str, Any]) -> str:
     for name, bad in (("ReplicaFailure", "True"), ("Progressing", "False")):
-        condition = condition_of(obj, name)
-        if condition and condition.get("status") == bad:
-            return f"; {say_condition(condition)}"
+        entry = condition(obj, name)
+        if entry.get("status") == bad:
+            return f"; {say_condition(entry)}"
     return ""
 
 
@@ -174,11 +155,9 @@ def _replica_set(obj: Mapping[str, Any]) -> Verdict:
 def _job(obj: Mapping[str, Any]) -> Verdict:
     if obj["spec"].get("suspend"):
         return READY
-    failed = condition_of(obj, "Failed")
-    if failed and failed.get("status") == "True":
-        return Verdict(False, say_condition(failed), failed=True)
-    complete = condition_of(obj, "Complete")
-    if complete and complete.get("status") == "True":
+    if holds(obj, "Failed"):
+        return Verdict(False, say_condition(condition(obj, "Failed")), failed=True)
+    if holds(obj, "Complete"):
         return READY
     status = status_of(obj)
     return Verdict(False, f"not complete: {status.get('active', 0)} pods active, {status.get('failed', 0)} failed")
@@ -189,40 +168,39 @@ def _pod(obj: Mapping[str, Any]) -> Verdict:
     if phase == "Succeeded":
         return READY
     if phase == "Failed":
-        status = status_of(obj)
-        why = ": ".join(str(status[key]) for key in ("reason", "message") if status.get(key))
+        why = reason_of(status_of(obj))
         return Verdict(False, f"phase Failed{f' ({why})' if why else ''}", failed=True)
-    ready = condition_of(obj, "Ready")
-    if ready and ready.get("status") == "True":
+    ready = condition(obj, "Ready")
+    if holds(obj, "Ready"):
         return READY
-    scheduled = condition_of(obj, "PodScheduled")
-    if scheduled and scheduled.get("status") == "False":
+    scheduled = condition(obj, "PodScheduled")
+    if scheduled.get("status") == "False":
         return Verdict(False, say_condition(scheduled))
     return Verdict(False, say_condition(ready) if ready else f"phase {phase}")
 
 
 def _crd(obj: Mapping[str, Any]) -> Verdict:
-    names = condition_of(obj, "NamesAccepted")
-    if names and names.get("status") == "False":
+    names = condition(obj, "NamesAccepted")
+    if names.get("status") == "False":
         return Verdict(False, say_condition(names), failed=True)
     return _conditions(obj, "Established")
 
 
 def _hpa(obj: Mapping[str, Any]) -> Verdict:
-    active = condition_of(obj, "ScalingActive")
-    if active and active.get("reason") == "ScalingDisabled":
+    active = condition(obj, "ScalingActive")
+    if active.get("reason") == "ScalingDisabled":
         return READY
-    able = condition_of(obj, "AbleToScale")
+    able = condition(obj, "AbleToScale")
     if without_workload(obj):
         return READY
-    if active is None and able and able.get("status") == "False":
+    if not active and able.get("status") == "False":
         return Verdict(False, say_condition(able))
     return _conditions(obj, "ScalingActive")
 
 
 def without_workload(autoscaler: Mapping[str, Any]) -> bool:
     """Whether an autoscaler says that what it is to scale does not exist."""
-    able = condition_of(autoscaler, "AbleToScale") or {}
+    able = condition(autoscaler, "AbleToScale")
     return able.get("reason") == "FailedGetScale" and str(able.get("message", "")).endswith("not found")
 
 
@@ -250,7 +228,7 @@ def _other(obj: Mapping[str, Any]) -> Verdict:
     status = status_of(obj)
     if "observedGeneration" in status and (stale := _stale(obj)):
         return stale
-    names = [name for name in ("Ready", "Available") if condition_of(obj, name)]
+    names = [name for name in ("Ready", "Available") if condition(obj, name)]
     return _conditions(obj, *names)
 
 

@@ -15,7 +15,8 @@ from typing import Any
 from .client import CONNECTIONS, JSON, Api, ApiError
 from .explanation import Explainer
 from .manifests import Ref, ref_of
-from .readiness import READY, Verdict, readiness, say_condition, status_of
+from .objects import say_condition, status_of
+from .readiness import READY, Verdict, readiness
 
 #: Seconds of waiting before the first word about it, and between words.
 FIRST_WORD = 5.0

@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any
 
 from ..common.files import replace_file
-from ..health.checks import NODES, PODS, holds
+from ..health.checks import NODES, PODS
 from ..kube.client import Api
+from ..kube.objects import holds
 from .chart import STEP_LETTERS, STEPS, time_label, timeline
 from .pages import environment
 from .panel_views import view

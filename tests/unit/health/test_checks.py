@@ -225,6 +225,29 @@ def test_healthy_cluster_passes_every_check_and_no_path_is_read_twice():
     assert results["metric_values"].evidence == "demo/demo-app: demo-app-1 980m"
 
 
+EXPRESSIONS = {
+    "matchExpressions": [{"key": "app.kubernetes.io/name", "operator": "In", "values": ["demo-app", "other"]}]
+}
+
+
+def test_values_are_asked_for_with_all_of_a_workloads_selector():
+    answers = healthy()
+    answers["/apis/apps/v1/namespaces/demo/deployments/demo-app"]["spec"]["selector"] = EXPRESSIONS
+    asked = VALUES.partition("?")[0] + "?labelSelector=app.kubernetes.io%2Fname+in+%28demo-app%2Cother%29"
+    answers[asked] = answers.pop(VALUES)
+    result = run(Recorded(answers), only="metric_values")["metric_values"]
+    assert result.evidence == "demo/demo-app: demo-app-1 980m"
+
+
+@pytest.mark.parametrize("selector", [None, {}, {"matchLabels": {}}])
+def test_without_a_selector_the_pods_of_the_whole_namespace_are_never_asked_for(selector):
+    answers = healthy()
+    answers["/apis/apps/v1/namespaces/demo/deployments/demo-app"]["spec"]["selector"] = selector
+    answers[VALUES.partition("?")[0] + "?labelSelector="] = answers.pop(VALUES)
+    result = run(Recorded(answers), only="metric_values")["metric_values"]
+    assert not result.ok and "chooses no pods in particular" in result.evidence
+
+
 def test_every_check_has_reason_and_next_step_and_every_probe_is_used():
     checks = verify.load_checks(role_checks())
     assert all(check.reason and check.next and check.title for check in checks)
@@ -547,16 +570,3 @@ def test_wrong_data_is_named(entry, words):
 def test_rule_that_makes_a_metric_is_found_as_the_adapter_names_it(rule, metric):
     assert verify.series_query([{"seriesQuery": '{__name__=~"x"}'}, rule], metric) == QUERY
     assert verify.series_query([rule], "another") == ""
-
-
-@pytest.mark.parametrize(
-    ("expression", "held"),
-    [
-        ({"key": "a", "operator": "In", "values": ["1"]}, True),
-        ({"key": "a", "operator": "NotIn", "values": ["1"]}, False),
-        ({"key": "b", "operator": "Exists"}, False),
-        ({"key": "b", "operator": "DoesNotExist"}, True),
-    ],
-)
-def test_label_selectors(expression, held):
-    assert verify.matches({"matchExpressions": [expression]}, {"a": "1"}) is held

@@ -902,6 +902,16 @@ def test_a_cause_is_found_at_its_link(cause: str, link: str, given: dict[str, An
         assert healthy.ill == [], doctor.describe("berlin", healthy, detailed=True)
 
 
+@pytest.mark.parametrize("selector", [None, {}])
+def test_a_service_without_a_selector_leads_to_no_pods_of_its_namespace(selector: dict[str, str] | None) -> None:
+    stub = Stub()
+    # Whoever made its endpoints by hand answers for them; pods beside it, with certificates of their own, do not count.
+    stub.edit("/api/v1/namespaces/custom-metrics/services/prometheus-adapter")["spec"]["selector"] = selector
+    stub.edit("/api/v1/namespaces/monitoring/services/prometheus-k8s")["spec"]["selector"] = selector
+    stub.answers[SERVING] = secret("localhost", days=-1)
+    assert stub.examine().ill == [], doctor.describe("berlin", stub.examine(), detailed=True)
+
+
 def test_every_cause_is_tested_at_each_of_its_links() -> None:
     assert {(case[0], case[1]) for case in CASES} == {
         (name, link) for name, cause in CAUSES.items() for link in cause.links

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 from typing import Any
 
@@ -217,6 +218,37 @@ def observed(world):
     observer = scaling.Observer(world, "demo", "demo-app", "load")
     run, failure = scaling.observe(observer, TERMS, 1, world.stop, said.append)
     return run, failure, said
+
+
+class Chosen(World):
+    """A workload with another selector."""
+
+    def __init__(self, selector):
+        super().__init__(lambda second: 1)
+        self.selector, self.asked = selector, []
+
+    def get(self, api_version, kind, name, namespace=None):
+        found = super().get(api_version, kind, name, namespace)
+        return {"spec": {"selector": self.selector}} if kind == "Deployment" else found
+
+    def raw(self, path, query=None):
+        self.asked.append(path)
+        return super().raw(path, query)
+
+
+def test_the_metric_is_asked_for_with_all_of_a_workloads_selector():
+    world = Chosen({"matchExpressions": [{"key": "app", "operator": "In", "values": ["demo-app"]}]})
+    with ThreadPoolExecutor(1) as pool:
+        observer = scaling.Observer(world, "demo", "demo-app")
+        sample = observer.sample(pool, scaling.Run(observer.goal, 5, observer.began))
+    assert sample.pods == 1
+    assert [path.partition("?")[2] for path in world.asked] == ["labelSelector=app+in+%28demo-app%29"]
+
+
+@pytest.mark.parametrize("selector", [None, {}])
+def test_a_workload_without_a_selector_is_not_observed(selector):
+    with pytest.raises(ScalingError, match=r"Deployment demo/demo-app: .*chooses no pods in particular"):
+        scaling.Observer(Chosen(selector), "demo", "demo-app")
 
 
 def test_a_load_that_scales_out_is_ended_early_and_watched_until_scale_in():

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -41,7 +42,11 @@ class FakeApi:
         label_selector: str | None = None,
         field_selector: str | None = None,
     ) -> Listing:
-        labels = dict(part.split("=") for part in (label_selector or "").split(",") if part)
+        assert label_selector != "", "all pods of a namespace were asked for"
+        expression = re.fullmatch(r"(\w+) in \((.*)\)", label_selector or "")
+        allowed = {expression[1]: expression[2].split(",")} if expression else {}
+        equalities = "" if expression else label_selector or ""
+        labels = dict(part.split("=") for part in equalities.split(",") if part)
         fields = dict(part.split("=") for part in (field_selector or "").split(",") if part)
         return Listing(
             [
@@ -49,6 +54,7 @@ class FakeApi:
                 for item in self.objects
                 if (item["apiVersion"], item["kind"]) == (api_version, kind)
                 and namespace in (None, item["metadata"].get("namespace"))
+                and all(item["metadata"].get("labels", {}).get(name) in values for name, values in allowed.items())
                 and labels.items() <= item["metadata"].get("labels", {}).items()
                 and fields.get("involvedObject.uid") in (None, item.get("involvedObject", {}).get("uid"))
                 and fields.get("type") in (None, item.get("type"))
@@ -111,9 +117,18 @@ def test_an_image_that_cannot_be_pulled() -> None:
     assert explained(api, deployment()) == [
         "pod a-1 on w1: Ready=False (ContainersNotReady)",
         "  event Failed: no such image",
-        "  container app waits: ImagePullBackOff, not found",
+        "  container app waits: ImagePullBackOff: not found",
     ]
     assert api.asked == []
+
+
+def test_pods_are_found_by_expressions_too_and_never_without_a_selector() -> None:
+    broken = pod("a-1", "w1", container(waiting={"reason": "ImagePullBackOff"}))
+    owner = deployment()
+    owner["spec"]["selector"] = {"matchExpressions": [{"key": "app", "operator": "In", "values": ["a", "b"]}]}
+    assert explained(FakeApi(owner, broken, node("w1")), owner)[0].startswith("pod a-1 on w1")
+    owner["spec"]["selector"] = {"matchLabels": {}}
+    assert explained(FakeApi(owner, broken, node("w1")), owner) == []
 
 
 def test_a_container_that_crashes_shows_the_log_of_the_run_before() -> None:
@@ -144,7 +159,7 @@ def test_of_a_pod_in_its_init_containers_only_these_are_shown() -> None:
     broken = pod("a-1", "w1", waits, init=[fine, ended])
     api = FakeApi(deployment(), broken, node("w1"), logs={("a-1", "migrate", False): "error: no schema"})
     assert explained(api, deployment())[1:] == [
-        "  container migrate ended: Error, no schema, exit code 2",
+        "  container migrate ended: Error: no schema, exit code 2",
         "  last words:",
         "  | error: no schema",
     ]
