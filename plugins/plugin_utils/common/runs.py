@@ -19,9 +19,9 @@ from typing import Any
 #: Extra variable by which one run names those that it starts as its own.
 RUN_VARIABLE = "fleet_run"
 _RUN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-#: Where the system tells of processes, and what tells one start of the system from another.
+#: Where the system lists processes, and the file whose text is another one after each boot.
 _PROCESSES = Path("/proc")
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
+BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def run_id(variables: Mapping[str, Any] | None = None) -> str:
@@ -43,7 +43,7 @@ def run_id(variables: Mapping[str, Any] | None = None) -> str:
 
 
 def who() -> str:
-    """Who runs this, as user@host; the user's number where it has no name, as in a container."""
+    """Return who runs this, as user@host; the user's number where it has no name, as in a container."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -53,15 +53,21 @@ def who() -> str:
 
 @functools.cache
 def _derived(pid: int) -> str:
-    facts = [socket.gethostname(), _BOOT.read_text() if _BOOT.exists() else "", str(pid), _started(pid)]
+    facts = [socket.gethostname(), BOOT.read_text() if BOOT.exists() else "", str(pid), _started(pid)]
     return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]
 
 
+def start_time(pid: int) -> str:
+    """Return when a process was started, in clock ticks since boot. Raise OSError if /proc does not have it."""
+    # The text before the last parenthesis is the command, which may contain anything, even bytes that are no text.
+    text = (_PROCESSES / str(pid) / "stat").read_text(encoding="utf-8", errors="replace")
+    return text.rpartition(")")[2].split()[19]
+
+
 def _started(pid: int) -> str:
-    """When a process was started, in the words of the system: a number of a process is given again in time."""
+    """Return when a process was started, as this system writes it. Process numbers are used again in time."""
     try:
-        # What comes before the last parenthesis is the command, in which there may be anything.
-        return (_PROCESSES / str(pid) / "stat").read_text().rpartition(")")[2].split()[19]
+        return start_time(pid)
     except OSError:
         command = ["ps", "-o", "lstart=", "-p", str(pid)]
         return subprocess.run(command, capture_output=True, text=True, check=False, env={"LC_ALL": "C"}).stdout.strip()

@@ -9,14 +9,14 @@ which run works on it now. Times are those of the API server, so that clocks of 
 from __future__ import annotations
 
 import datetime
-import getpass
-import socket
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from ..common.runs import BOOT, start_time, who
 from ..kube.client import JSON, Api, ApiError
+from ..kube.objects import parse_time
 
 NAME = "kubescale-fleet"
 NAMESPACE = "kube-system"
@@ -29,10 +29,7 @@ DURATION = 60
 RENEWAL = 15
 #: The same for a run that cannot renew it.
 UNATTENDED_DURATION = 3600
-_BOOT = Path("/proc/sys/kernel/random/boot_id")
 _PID_NAMESPACE = Path("/proc/self/ns/pid")
-#: Field of /proc/<pid>/stat after the name, in ticks since the machine started.
-_START_TIME = 19
 
 
 class LeaseError(Exception):
@@ -63,16 +60,14 @@ class Held:
 
 
 def this_run(pid: int) -> Holder:
-    """The run whose main process is ``pid``."""
-    return Holder(f"{getpass.getuser()}@{socket.gethostname()} (process {pid})", process_mark(pid))
+    """Return the run whose main process is ``pid``."""
+    return Holder(f"{who()} (process {pid})", process_mark(pid))
 
 
 def process_mark(pid: int) -> str:
-    """What no other process has had since this machine started: "" where the system does not tell."""
+    """Return a text that is unique among processes since boot, or "" if /proc does not have it."""
     try:
-        started = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8").rpartition(")")[2].split()[_START_TIME]
-        space = _PID_NAMESPACE.stat().st_ino
-        return f"{_BOOT.read_text(encoding='utf-8').strip()}/{space}/{pid}/{started}"
+        return f"{BOOT.read_text(encoding='utf-8').strip()}/{_PID_NAMESPACE.stat().st_ino}/{pid}/{start_time(pid)}"
     except OSError:
         return ""
 
@@ -81,7 +76,7 @@ def is_dead(mark: str) -> bool:
     """Whether a process of this machine, by its mark, has ended. One of another machine is never known to be dead."""
     try:
         boot, space, pid, _started = mark.split("/")
-        here = boot == _BOOT.read_text(encoding="utf-8").strip() and int(space) == _PID_NAMESPACE.stat().st_ino
+        here = boot == BOOT.read_text(encoding="utf-8").strip() and int(space) == _PID_NAMESPACE.stat().st_ino
         return here and process_mark(int(pid)) != mark
     except (OSError, ValueError):
         return False
@@ -192,7 +187,7 @@ def _is_held_by(found: JSON, holder: Holder) -> bool:
 
 def _expires(found: JSON) -> datetime.datetime:
     spec = found["spec"]
-    renewed = datetime.datetime.fromisoformat(spec.get("renewTime") or "1970-01-01T00:00:00+00:00")
+    renewed = parse_time(spec.get("renewTime") or "1970-01-01T00:00:00+00:00")
     return renewed + datetime.timedelta(seconds=spec.get("leaseDurationSeconds") or 0)
 
 

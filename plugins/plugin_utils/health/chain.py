@@ -27,6 +27,7 @@ from ..kube.objects import (
     explain,
     holds,
     matches,
+    parse_time,
     selector_text,
     service_selector,
     why_not_ready,
@@ -55,7 +56,6 @@ from .settings import (
     Settings,
     containers,
     lacking_request,
-    moment,
     optional,
     pods_in,
     seconds_since,
@@ -752,7 +752,7 @@ def started_before(facts: Watched, config: Mapping[str, Any]) -> str:
     for pod in pods_in(facts, namespace, {"matchLabels": {"app.kubernetes.io/name": "prometheus-adapter"}}):
         for entry in pod.get("status", {}).get("containerStatuses") or []:
             started = (entry.get("state", {}).get("running") or {}).get("startedAt", "")
-            if written and started and moment(started) < moment(written):
+            if written and started and parse_time(started) < parse_time(written):
                 return f"pod {pod['metadata']['name']} started at {started}, the rules are of {written}"
     return ""
 

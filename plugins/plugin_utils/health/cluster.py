@@ -22,6 +22,7 @@ from ..kube.objects import (
     condition,
     explain,
     holds,
+    parse_time,
     service_selector,
     why_not_ready,
 )
@@ -40,7 +41,6 @@ from .settings import (
     RESOURCE_API,
     Settings,
     lacking_request,
-    moment,
     optional,
     pods_in,
 )
@@ -321,7 +321,7 @@ def node_skews(facts: Watched, settings: Settings, seen: Seen) -> dict[str, floa
     now = (seen.server_now or seen.now) + datetime.timedelta(seconds=time.monotonic() - seen.at)
     for lease in leases:
         if renewed := lease["spec"].get("renewTime"):
-            skews[lease["metadata"]["name"]] = max(0.0, (moment(renewed) - now).total_seconds())
+            skews[lease["metadata"]["name"]] = max(0.0, (parse_time(renewed) - now).total_seconds())
     try:
         samples = prometheus_query(facts, "node_time_seconds - timestamp(node_time_seconds)", settings.service)
     except (ApiError, PrometheusError):

@@ -7,7 +7,6 @@ Times are seconds.
 
 from __future__ import annotations
 
-import datetime
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -23,6 +22,7 @@ from ..kube.objects import (
     explain,
     holds,
     matches,
+    parse_time,
     selector_text,
     why_not_ready,
     with_query,
@@ -305,9 +305,9 @@ class Observer:
         found = []
         for event in self.api.list("v1", "Event", self.namespace, field_selector=about).items:
             stamp = event.get("lastTimestamp") or event.get("eventTime") or event["metadata"]["creationTimestamp"]
-            moment = unix_time(stamp) - self.began
-            if moment >= -1:
-                found.append(Happening(round(moment, 1), event.get("reason", ""), event.get("message", "")))
+            seconds = parse_time(stamp).timestamp() - self.began
+            if seconds >= -1:
+                found.append(Happening(round(seconds, 1), event.get("reason", ""), event.get("message", "")))
         return sorted(found, key=lambda happening: happening.t)
 
     def why(self) -> str:
@@ -361,11 +361,6 @@ def seen_by(autoscaler: Mapping[str, Any], goal: Goal) -> float | None:
         elif entry.get("type") == "Pods" and entry["pods"]["metric"]["name"] == goal.metric:
             return quantity(entry["pods"]["current"].get("averageValue", "0"))
     return None
-
-
-def unix_time(stamp: str) -> float:
-    """Unix time of an API server's timestamp."""
-    return datetime.datetime.fromisoformat(stamp.replace("Z", "+00:00")).timestamp()
 
 
 def progress_line(sample: Sample, start: float, rate: float, goal: Goal) -> str:

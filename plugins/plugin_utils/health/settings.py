@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..kube.client import ApiError
-from ..kube.objects import matches
+from ..kube.objects import matches, parse_time
 from .checks import Watched
 
 CUSTOM_API = "custom.metrics.k8s.io"
@@ -55,14 +55,9 @@ def pods_in(facts: Watched, namespace: str, selector: Mapping[str, Any] | None) 
     ]
 
 
-def moment(text: str) -> datetime.datetime:
-    """A time as Kubernetes writes it."""
-    return datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
-
-
 def seconds_since(text: str | None, now: datetime.datetime) -> float:
-    """Seconds from a time to now; endless when there is none."""
-    return (now - moment(text)).total_seconds() if text else float("inf")
+    """Return the seconds from a time of the API to now; infinite if there is no time."""
+    return (now - parse_time(text)).total_seconds() if text else float("inf")
 
 
 def containers(template: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -1,9 +1,10 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Read Kubernetes objects as the API serves them: status, conditions, label selectors, and paths with a query."""
+"""Read Kubernetes objects as the API serves them: conditions, times, label selectors, and paths with a query."""
 
 from __future__ import annotations
 
+import datetime
 from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
@@ -53,6 +54,11 @@ def say_condition(entry: Mapping[str, Any]) -> str:
     """Return a condition as ``type=status (reason: message)``."""
     reason = reason_of(entry)
     return f"{entry['type']}={entry.get('status')}" + (f" ({reason})" if reason else "")
+
+
+def parse_time(text: str) -> datetime.datetime:
+    """Return a time of the API, such as ``2026-11-21T10:00:00.123456Z``. Raise ValueError if the text is none."""
+    return datetime.datetime.fromisoformat(text)
 
 
 def why_not_ready(pod: Mapping[str, Any]) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.common import runs
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet import lease
 
 
 def in_a_worker(_number: int) -> str:
@@ -77,3 +78,13 @@ def test_who(monkeypatch):
     monkeypatch.setattr(runs.getpass, "getuser", nameless)
     monkeypatch.setattr(runs.os, "getuid", lambda: 1234)
     assert runs.who() == "1234@laptop"
+
+
+def test_a_lease_names_who_runs_as_records_do(monkeypatch):
+    def nameless():
+        raise KeyError("getpwuid(): uid not found")
+
+    monkeypatch.setattr(runs.getpass, "getuser", nameless)
+    monkeypatch.setattr(runs.os, "getuid", lambda: 1234)
+    monkeypatch.setattr(runs.socket, "gethostname", lambda: "laptop")
+    assert lease.this_run(77).identity == "1234@laptop (process 77)"

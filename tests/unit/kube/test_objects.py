@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.objects impor
     explain,
     holds,
     matches,
+    parse_time,
     say_condition,
     selector_text,
     service_selector,
@@ -87,3 +89,16 @@ def test_a_query_is_escaped() -> None:
     assert with_query("/pods", {"labelSelector": "a/b in (c,d)", "limit": 1}) == (
         "/pods?labelSelector=a%2Fb+in+%28c%2Cd%29&limit=1"
     )
+
+
+@pytest.mark.parametrize(
+    ("text", "microseconds"),
+    [
+        ("2026-11-21T10:00:00Z", 0),
+        ("2026-11-21T10:00:00.123456Z", 123456),
+        ("2026-11-21T10:00:00.123456789Z", 123456),
+        ("2026-11-21T12:00:00+02:00", 0),
+    ],
+)
+def test_a_time_of_the_api_is_read(text: str, microseconds: int) -> None:
+    assert parse_time(text) == datetime.datetime(2026, 11, 21, 10, 0, 0, microseconds, datetime.UTC)
