@@ -24,7 +24,6 @@ import yaml
 import conftest  # noqa: F401 - makes the collection importable
 
 # isort: split
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.load import quantity
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api, connect
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus import (
     SERVICES,
@@ -32,6 +31,7 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus im
     prometheus_query,
     service_path,
 )
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.quantity import quantity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 PAGE = REPOSITORY / "docs" / "footprint.md"

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.health import checks as verify
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.load import quantity
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus import prometheus_query
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.quantity import quantity
 from playbook_runs import REPOSITORY, Run, run_playbook, start_playbook
 
 APPS = {"node": "sample-node", "spring": "sample-spring"} | dict.fromkeys(

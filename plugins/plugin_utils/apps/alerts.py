@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from ..health.load import TOLERANCE, quantity
+from ..kube.quantity import TOLERANCE, quantity
 from .promql import expand
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from ..health.load import TOLERANCE, quantity
+from ..kube.quantity import TOLERANCE, quantity
 from .alerts import app_rules
 from .promql import expand, problems, shortest_window
 from .scraping import controller_pattern, standalone_objects

@@ -15,9 +15,8 @@ from typing import TYPE_CHECKING
 
 import yaml
 
-from ..kube.client import JSON
-
 if TYPE_CHECKING:  # apps.py makes objects with what is here
+    from ..kube.client import JSON
     from .model import App, Scrape
 
 NAMESPACE = "prom"

@@ -39,6 +39,7 @@ from ..kube.prometheus import (
     prometheus_query,
     service_path,
 )
+from ..kube.quantity import quantity
 from .causes import Finding, State, broken
 from .checks import (
     CUSTOM,
@@ -47,7 +48,6 @@ from .checks import (
     series_query,
 )
 from .cluster import judge_server, place, registrations
-from .load import quantity
 from .settings import (
     CUSTOM_API,
     EXTERNAL_API,

@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
-from decimal import Decimal, InvalidOperation
 from typing import Any
 
 from ..kube.client import CONNECTIONS, JSON, Api, ApiError
@@ -32,38 +31,22 @@ from ..kube.prometheus import (
     PrometheusError,
     prometheus_query_range,
 )
+from ..kube.quantity import TOLERANCE, quantity
 from .checks import (
     metric_by_pod,
     pod_metrics,
 )
 
-# Kubernetes' default when neither the autoscaler nor the cluster says otherwise.
-TOLERANCE = 0.1
 # Conditions of an autoscaler that are True when all is well; the others are False then.
 GOOD_CONDITIONS = ("AbleToScale", "ScalingActive")
 # Seconds that are still observed once scale-in began, so that a picture shows it.
 AFTERGLOW = 5.0
-SUFFIXES = {"n": -9, "u": -6, "m": -3, "": 0, "k": 3, "M": 6, "G": 9, "T": 12, "P": 15, "E": 18}
 # How a resource is told to people: its name with the unit, and that unit's share of a core or byte.
 RESOURCES = {"cpu": ("cpu in millicores", 0.001), "memory": ("memory in MiB", 2**20)}
-BINARY = {"Ki": 10, "Mi": 20, "Gi": 30, "Ti": 40, "Pi": 50, "Ei": 60}
 
 
 class ScalingError(Exception):
     """The app did not scale as the load demands; the message says at which step it stopped, and why."""
-
-
-def quantity(text: str) -> float:
-    """Number that a Kubernetes quantity such as ``10m`` or ``2Ki`` stands for; ``ValueError`` if it is none."""
-    for suffix, bits in BINARY.items():
-        if text.endswith(suffix):
-            return float(text.removesuffix(suffix)) * 2**bits
-    digits = text.rstrip("numkMGTPE") if not text[-1:].isdigit() else text
-    suffix = text[len(digits) :]
-    try:
-        return float(Decimal(digits).scaleb(SUFFIXES[suffix]))
-    except (InvalidOperation, KeyError):
-        raise ValueError(f"{text!r} is not a quantity such as 10m or 1.5") from None
 
 
 @dataclass(frozen=True)

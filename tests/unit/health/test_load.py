@@ -18,29 +18,6 @@ GOAL = Goal("demo", "demo-app", METRIC, 1.0, 1, 10, 0.1)
 
 
 @pytest.mark.parametrize(
-    ("text", "number"),
-    [
-        ("10m", 0.01),
-        ("1", 1),
-        ("1.5", 1.5),
-        ("2k", 2000),
-        ("2Ki", 2048),
-        ("500u", 0.0005),
-        ("-3m", -0.003),
-        ("1e3", 1000),
-    ],
-)
-def test_quantity(text, number):
-    assert scaling.quantity(text) == pytest.approx(number)
-
-
-@pytest.mark.parametrize("text", ["", "m", "ten", "1x"])
-def test_what_is_not_a_quantity_is_named(text):
-    with pytest.raises(ValueError, match="is not a quantity"):
-        scaling.quantity(text)
-
-
-@pytest.mark.parametrize(
     ("total", "demanded", "enough"),
     [(5, 5, 5), (5.000000000001, 5, 5), (0, 1, 1), (50, 10, 10), (10.5, 10, 10), (8.2, 9, 8), (2.1, 3, 2)],
 )
