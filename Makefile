@@ -128,7 +128,7 @@ $(SITE)/.installed: docs/site/requirements.txt $(VENV)/.installed
 site: setup $(SITE)/.installed  ## the documentation as a website, in .state/site
 	@rm -rf .state/site .state/site-sources .state/site-collections && mkdir -p .state/site-sources/collections
 	@python3 docs/site/collection.py .state/site-collections/ansible_collections/kubescale/fleet
-	@cp --parents --target-directory=.state/site-sources $(wildcard CHANGELOG.md CONTRIBUTING.md docs/*.* docs/getting-started/*)
+	@cp --parents --target-directory=.state/site-sources $(wildcard CHANGELOG.md CONTRIBUTING.md docs/*.* docs/getting-started/* docs/decisions/*)
 	@cat README.md docs/site/navigation.md > .state/site-sources/index.md
 	@ANSIBLE_COLLECTIONS_PATH=.state/site-collections $(SITE)/bin/antsibull-docs --config-file docs/site/antsibull-docs.cfg collection --use-current --squash-hierarchy \
 	  --fail-on-error --dest-dir .state/site-sources/collections kubescale.fleet

@@ -36,14 +36,14 @@ OPTIONS: dict[str, dict[str, Any]] = {
 PINS = yaml.safe_load((REPOSITORY / "files/artifacts.yml").read_text())
 # Begin as a role's variables do and are something else: plugins, pinned parts, words in defaults (the metrics).
 OTHERS = (
-    {file.stem for file in REPOSITORY.glob("plugins/*/*.py")}
+    {file.stem for file in REPOSITORY.glob("plugins/**/*.py")}
     | {*PINS["components"], *PINS["machine_files"], *MACHINE_VARIABLES}
     | set(re.findall(r"\w+", yaml.safe_dump([option.get("default") for option in OPTIONS.values()])))
 )
 PLAYBOOK_WORDS = set(re.findall(r"\w+", "".join(file.read_text() for file in REPOSITORY.glob("playbooks/*.yml"))))
 TARGETS = set(re.findall(r"^([a-z-]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
 SETTING = re.compile(r"KUBESCALE_[A-Z_]+")
-SOURCES = "".join(file.read_text() for pattern in ("plugins/*/*.py", "Makefile") for file in REPOSITORY.glob(pattern))
+SOURCES = "".join(file.read_text() for pattern in ("plugins/**/*.py", "Makefile") for file in REPOSITORY.glob(pattern))
 
 
 @dataclass(frozen=True)
