@@ -36,12 +36,13 @@ class ActionModule(ActionBase):
                 "state_dir": {"type": "path", "required": True},
                 "image": {"type": "str", "default": ""},
                 "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
+                "versions": {"type": "dict", "default": {}},
                 "sample_apps": {"type": "raw", "default": []},
             }
         )
         check, state = self._task.check_mode, Path(arguments["state_dir"])
         try:
-            pins = versioned_pins(None, sample_app_names(arguments["sample_apps"]))
+            pins = versioned_pins(arguments["versions"], sample_app_names(arguments["sample_apps"]))
             kind = Kind(
                 arguments["cluster"],
                 Path(arguments["kubeconfig"]),

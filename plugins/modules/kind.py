@@ -8,7 +8,7 @@ short_description: Make or remove a kind cluster
 version_added: 0.1.0
 description:
   - Makes a kind cluster of one control plane and one worker on the controller, starts its nodes if they are stopped,
-    and loads the images in the cache that workers run.
+    and loads the images in the cache that workers run. An image without an archive there is pulled by the nodes.
   - Its nodes are made of the binaries and images in the cache, or of an image that is given.
     The image that is made is kept for later clusters; it is made anew when anything in it has changed.
   - What a killed run left half-made is removed and made again. A cluster that somebody else made is an error.
@@ -46,6 +46,10 @@ options:
     type: str
     choices: [present, absent]
     default: present
+  versions:
+    description: Versions other than the pinned ones, as in O(kubescale.fleet.artifacts#module:versions).
+    type: dict
+    default: {}
   sample_apps:
     description: Names of sample apps whose images are loaded, too, as a list or as a text that is one in YAML.
     type: raw

@@ -163,6 +163,11 @@ class NodeImage:
         self.cache = cache
         self.files = cache.machine_files(list(self.BINARIES))
         self.images = {image.reference: image for image in cache.images({"control_plane"})}
+        if pulled := [name for name, image in self.images.items() if cache.recorded(image.record).get("pull")]:
+            raise KindError(
+                f"A node image is made of archives, and the cache has no archive of {', '.join(pulled)}. Fill the "
+                "cache with artifacts_source: build, or set kind_image."
+            )
         self.base = Sandbox(NETWORK, cache.directory, run=engine.run, say=say)
 
     @property
@@ -395,14 +400,18 @@ class Kind:
         return done
 
     def missing_images(self, made: bool, baked: set[str]) -> dict[str, str]:
-        """Return the images (reference → digest) for workers that were not loaded, ``baked`` ones left out."""
+        """Return the images (reference → digest) for workers that were not loaded, without those in ``baked``.
+
+        An image that has no archive in the cache is missing here, too: nodes pull it.
+        """
         loaded = self.recorded().get("images", {}) if made else {}
-        wanted = {
-            image.reference: str(self.cache.recorded(image.record)["manifest"])
+        records = {
+            image.reference: self.cache.recorded(image.record)
             for image in self.cache.images({"worker"})
             if image.reference not in baked
         }
-        return {reference: digest for reference, digest in wanted.items() if loaded.get(reference) != digest}
+        wanted = {name: str(record["manifest"]) for name, record in records.items() if not record.get("pull")}
+        return {name: digest for name, digest in wanted.items() if loaded.get(name) != digest}
 
     def prepare_host(self, check: bool) -> list[str]:
         """Make what nodes need of this host; return what was changed, for the person."""

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from ansible_collections.kubescale.fleet.plugins.action import kind as action
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import Cache, versioned_pins
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines import kind as module
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines import signing
@@ -20,6 +21,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
 NODES = ["t-control-plane", "t-worker"]
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 class FakeEngine(Engine):
@@ -128,6 +130,53 @@ def test_a_new_cluster_is_made_and_gets_its_images(cluster, engine):
     assert [call[:2] for call in engine.done] == [["kind", "create"], ["kind", "load"]]
     assert engine.done[1][-1] == "t-control-plane,t-worker"
     assert cluster.recorded()["nodes"] == {name: f"id-{name}" for name in NODES}
+
+
+def test_the_versions_that_deployments_ask_for_are_loaded(tmp_path, engine, monkeypatch):
+    given = {"cluster": "t", "kubeconfig": str(tmp_path / "kubeconfig"), "state_dir": str(tmp_path / "state")}
+    given["versions"] = {"metrics_server": {"version": "0.8.1"}}
+    caches: list[Cache] = []
+
+    class NotedKind(FakeKind):
+        def __init__(self, *arguments):
+            super().__init__(*arguments)
+            caches.append(self.cache)
+
+        def present(self, check=False):
+            return {}
+
+    plugin = action.ActionModule.__new__(action.ActionModule)
+    plugin._task = SimpleNamespace(args=given, check_mode=True, async_val=0, diff=False)
+    monkeypatch.setattr(action.ActionBase, "run", lambda *_arguments: {})
+    monkeypatch.setattr(action, "find_engine", lambda _settings: engine)
+    monkeypatch.setattr(action, "Kind", NotedKind)
+    plugin.run()
+    loaded = {image.reference for image in caches[0].images({"worker"})}
+    assert "registry.k8s.io/metrics-server/metrics-server:v0.8.1" in loaded
+    assert "registry.k8s.io/metrics-server/metrics-server:v0.9.0" not in loaded
+
+
+def test_the_role_hands_on_the_versions_as_machines_get_them():
+    tasks = yaml.safe_load((REPOSITORY / "roles" / "kind" / "tasks" / "main.yml").read_text())
+    machines = yaml.safe_load((REPOSITORY / "roles" / "node_prep" / "vars" / "main.yml").read_text())
+    given = [task["kubescale.fleet.kind"].get("versions") for task in tasks if "kubescale.fleet.kind" in task]
+    assert given == [machines["__node_prep_versions"]]
+
+
+def test_an_image_without_an_archive_is_left_to_the_nodes(cluster, cache):
+    image = next(image for image in cache.images() if "/metrics-server:" in image.reference)
+    image.record.write_text(json.dumps({"reference": image.reference, "pull": True, "pin": "", "size": 0}))
+    loaded = cluster.present()["loaded"]
+    assert image.reference not in loaded and loaded
+
+
+def test_a_node_image_is_not_made_of_images_without_an_archive(cache, engine):
+    image = next(image for image in cache.images({"control_plane"}) if "/etcd:" in image.reference)
+    image.record.write_text(json.dumps({"reference": image.reference, "pull": True, "pin": "", "size": 0}))
+    with pytest.raises(
+        KindError, match=r"the cache has no archive of registry\.k8s\.io/etcd:.*artifacts_source: build"
+    ):
+        NodeImage(cache, engine, print)
 
 
 def test_a_whole_cluster_needs_nothing(cluster, engine):
