@@ -225,7 +225,8 @@ CAUSES: Mapping[str, Cause] = {
     "target_unreachable": Cause(
         ("target",),
         "There is no way from Prometheus' node to the pod.",
-        "look at the pod network: kubectl get nodes; kubectl --namespace kube-flannel get pods --output wide",
+        "look at the pod network: kubectl get nodes; kubectl --namespace kube-system get pods "
+        "--selector k8s-app=flannel --output wide",
     ),
     "target_not_found": Cause(
         ("target",),
@@ -302,7 +303,8 @@ CAUSES: Mapping[str, Cause] = {
     ),
     "metric_not_listed": Cause(
         ("discovered",),
-        "The adapter has the rule and does not list the metric: its look for series (every 30 s) fails or found none.",
+        "The adapter has the rule and does not list the metric: its look for series "
+        "(`prometheus_adapter_relist_interval`, 10 s by default) fails or found none.",
         "run the doctor again in half a minute; then kubectl --namespace custom-metrics logs deployment/"
         "prometheus-adapter",
     ),
