@@ -12,7 +12,7 @@ import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.causes import CAUSES
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+REPOSITORY = Path(__file__).resolve().parents[3]
 OPTIONS: dict[str, dict[str, Any]] = {
     name: option
     for file in REPOSITORY.glob("roles/*/meta/argument_specs.yml")
