@@ -110,7 +110,7 @@ test: lint unit site sanity browser api cores package molecule  ## what CI runs
 
 bench: setup  ## ratios to a hand-written shell script and to kubernetes.core, measured in one run (RUNS=3: medians)
 	@ansible-playbook playbooks/artifacts.yml
-	@python3 tests/benchmarks/bench.py $(if $(RUNS),--runs $(RUNS))
+	@python3 -m tests.benchmarks.bench $(if $(RUNS),--runs $(RUNS))
 
 docs: setup  ## write the roles' README files and the dashboards again from their sources
 	@python3 docs/generate.py

@@ -4,7 +4,7 @@
 
 Both start from the same bare machines, booted before the clock starts, and bring up the same objects. When nodes and
 pipeline are ready is seen from outside, by one observer that asks the API; nobody's own word counts. Run: make bench,
-or python3 tests/benchmarks/bench.py --help. Takes about 8 minutes; nothing else should run on the machine meanwhile.
+or python3 -m tests.benchmarks.bench --help. Takes about 8 minutes; nothing else should run on the machine meanwhile.
 """
 
 from __future__ import annotations
@@ -25,26 +25,26 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-HERE = Path(__file__).resolve().parent
-REPOSITORY = HERE.parent.parent
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "collections")]
-
-import apply_set  # noqa: E402 - beside this file
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import (  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import (
     Cache,
     machine_architecture,
     versioned_pins,
 )
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.paths import cache_directory  # noqa: E402
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import (  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.paths import cache_directory
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import (
     Api,
     ApiError,
     KubeconfigError,
     connect,
 )
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import parse_definition  # noqa: E402
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.readiness import readiness  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import parse_definition
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.readiness import readiness
 
+from tests import rendering
+from tests.benchmarks import apply_set
+
+HERE = Path(__file__).resolve().parent
+REPOSITORY = HERE.parent.parent
 INVENTORY = HERE / "inventory"
 CLUSTER = "bench"
 CONTROL_PLANE = "bench-cp1"
@@ -56,7 +56,9 @@ LIMIT = 600
 #: Seconds between two looks at the API.
 LOOK_EVERY = 0.25
 CONVERGED_RUNS = 3
-API_PLAYBOOKS = ["playbooks/cluster.yml", "playbooks/metrics.yml", "playbooks/apps.yml"]
+API_PLAYBOOKS = ("cluster", "metrics", "apps")
+#: Days for which the shell script signs its certificates.
+CERTIFICATE_DAYS = 365
 #: Image archives that kubeadm init needs; it starts the others of its machine later.
 FIRST_IMAGES = ("pause", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler")
 #: Made by kubeadm and by the operator, so in nobody's manifests.
@@ -172,7 +174,7 @@ def write_work(work: Path) -> Objects:
     groups["worker"] = [str(image.archive.relative_to(cache.directory)) for image in cache.images({"worker"})]
     for name, archives in groups.items():
         (work / f"images.{name}").write_text("".join(f"{archive}\n" for archive in archives))
-    objects = rendered_objects(work)
+    objects = rendered_objects()
     sorted_out: dict[str, Objects] = {"network": [], "crds": [], "objects": [], "resources": []}
     for origin, item in objects:
         group = item["apiVersion"].rpartition("/")[0]
@@ -189,39 +191,33 @@ def write_work(work: Path) -> Objects:
     return [item for _, item in objects]
 
 
-def rendered_objects(work: Path) -> list[tuple[str, dict[str, Any]]]:
-    """The objects of all roles with the names of their sets, as a run in check mode gives them to apply_set."""
-    folder = work / "sets"
-    folder.mkdir()
+def rendered_objects() -> list[tuple[str, dict[str, Any]]]:
+    """Return the objects of all roles, each with the name of its set; "shared" for namespaces of several sets."""
     facts = {"host": ADDRESS, "port": "6443", "pod_network": "10.244.0.0/16", "service_network": "10.96.0.0/16"}
-    given: dict[str, Any] = {"kubescale_cluster": facts}
+    settings = rendering.variables_of(INVENTORY, CLUSTER) | {"kubescale_cluster": facts}
     for component in ("metrics-server", "prometheus-adapter"):
-        # Placeholders for what the shell script makes itself.
-        given[f"__{component.replace('-', '_')}_certificate"] = {
+        # Placeholders: the shell script makes the certificates.
+        settings[f"__{component.replace('-', '_')}_certificate"] = rendering.CERTIFICATE | {
             "certificate": f"@{component}.crt@",
             "private_key": f"@{component}.key@",
             "ca": "@ca.crt@",
+            "not_after": int(time.time()) + CERTIFICATE_DAYS * 24 * 3600,
         }
-    playbook(
-        "render",
-        *API_PLAYBOOKS,
-        "--check",
-        "--extra-vars",
-        json.dumps(given),
-        KUBESCALE_RECORD_FOLDER=str(folder),
-        ANSIBLE_CALLBACK_PLUGINS=str(HERE / "callback_plugins"),
-        ANSIBLE_CALLBACKS_ENABLED="kubescale.fleet.phases,record_sets",
-    )
     result: list[tuple[str, dict[str, Any]]] = []
-    namespaces: dict[str, dict[str, Any]] = {}
-    for path in sorted(folder.iterdir()):
-        arguments = json.loads(path.read_text())
-        for entry in arguments.get("shared_namespaces", []):
-            metadata = {"name": entry["name"], "labels": entry["labels"]}
-            namespaces[entry["name"]] = {"apiVersion": "v1", "kind": "Namespace", "metadata": metadata}
-        items = parse_definition(arguments["definition"], arguments.get("files", []))
-        result += [(arguments["name"], item) for item in items]
-    return [("shared", namespace) for namespace in namespaces.values()] + result
+    labels: dict[str, dict[str, str]] = {}
+    for role in rendering.roles_of(*API_PLAYBOOKS):
+        for arguments in rendering.rendered_sets(role, settings):
+            items = parse_definition(arguments["definition"], arguments.get("files", []))
+            result += [(arguments["name"], item) for item in items]
+            for entry in arguments.get("shared_namespaces", []):
+                labels.setdefault(entry["name"], {}).update(entry.get("labels", {}))
+    for item in (item for _, item in result if item["kind"] == "Namespace"):
+        labels.pop(item["metadata"]["name"], None)
+    shared = [
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": found}}
+        for name, found in labels.items()
+    ]
+    return [("shared", namespace) for namespace in shared] + result
 
 
 # -- the observer --------------------------------------------------------------------------------------------------
@@ -230,7 +226,7 @@ def rendered_objects(work: Path) -> list[tuple[str, dict[str, Any]]]:
 class Observer(threading.Thread):
     """Looks at the cluster from outside until the pipeline is ready, and notes when each part of it was."""
 
-    def __init__(self, observation: Observation, objects: Objects) -> None:
+    def __init__(self, observation: Observation, objects: Objects, credentials: Path) -> None:
         super().__init__(daemon=True)
         self.observation = observation
         kinds = {"Deployment", "DaemonSet", "StatefulSet"}
@@ -241,14 +237,7 @@ class Observer(threading.Thread):
         self.began = time.monotonic()
         self.halted = threading.Event()
         self.said = "no cluster yet"
-        inspected = subprocess.run(
-            ["podman", "inspect", "--format", "{{.State.Pid}}", CONTROL_PLANE],
-            capture_output=True,
-            check=True,
-            text=True,
-        )
-        # Reading the machine's file by way of its first process costs the machine nothing.
-        self.credentials = Path("/proc") / inspected.stdout.strip() / "root" / "etc" / "kubernetes" / "admin.conf"
+        self.credentials = credentials
 
     def run(self) -> None:
         """Look until everything was seen."""
@@ -332,6 +321,16 @@ class Observer(threading.Thread):
         }
 
 
+def credentials_of(machine: str) -> Path:
+    """Return the path of a machine's admin kubeconfig, as its first process sees it.
+
+    A read by this path costs the machine nothing.
+    """
+    command = ["podman", "inspect", "--format", "{{.State.Pid}}", machine]
+    inspected = subprocess.run(command, capture_output=True, check=True, text=True)
+    return Path("/proc") / inspected.stdout.strip() / "root" / "etc" / "kubernetes" / "admin.conf"
+
+
 # -- measuring -----------------------------------------------------------------------------------------------------
 
 
@@ -342,7 +341,7 @@ def observed(peer: str, command: list[str], objects: Objects, **more: str) -> Ob
     observation = Observation(peer, os.getloadavg()[0])
     log = STATE / f"{peer.lower()}.log"
     say(f"{peer}: starts (load of this host {observation.load:.1f})")
-    observer = Observer(observation, objects)
+    observer = Observer(observation, objects, credentials_of(CONTROL_PLANE))
     with started(command, log, **more) as process:
         try:
             observer.start()
@@ -402,7 +401,7 @@ def measure_chain(runs: int, only: str | None) -> dict[str, Any]:
                 if peer == "Ansible" and "site" not in result:
                     say("Ansible: the same again on the converged cluster")
                     result["site"] = converged("converged", "site.yml")
-                    result["api"] = converged("converged-api", *API_PLAYBOOKS)
+                    result["api"] = converged("converged-api", *(f"playbooks/{name}.yml" for name in API_PLAYBOOKS))
     return result
 
 

@@ -9,19 +9,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import parse_apps
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.sample_apps import sample_entries
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import load_pins
 
-try:
-    from ansible.template import trust_as_template
-except ImportError:  # ansible-core 2.18 trusts every text
-
-    def trust_as_template(value: str) -> str:
-        return value
-
+from tests import rendering
+from tests.rendering import CERTIFICATE
 
 FLAVORS = ["operator", "standalone"]
 ROLES = Path(__file__).resolve().parents[3] / "roles"
@@ -41,46 +34,11 @@ NAMES = [
 WORKLOADS = {"Deployment", "DaemonSet", "StatefulSet"}
 # These only exist once the operator's custom resource definitions do, which the first of them brings.
 NEED_OPERATOR = {"prometheus", "alertmanager"}
-CERTIFICATE = {"certificate": "the certificate", "private_key": "its key", "ca": "the CA", "not_after": 1800000000}
-
-
-def read(path: Path) -> dict[str, Any]:
-    """Variables of a YAML file, as Ansible sees them: what looks like a template is one."""
-    if not path.exists():
-        return {}
-
-    def trusted(value: Any) -> Any:
-        if isinstance(value, dict):
-            return {key: trusted(item) for key, item in value.items()}
-        if isinstance(value, list):
-            return [trusted(item) for item in value]
-        return trust_as_template(value) if isinstance(value, str) else value
-
-    return trusted(yaml.safe_load(path.read_text(encoding="utf-8")) or {})
 
 
 def render(role: str, **settings: Any) -> list[dict[str, Any]]:
-    """Objects that a role applies on a cluster made by kubeadm."""
-    folder = ROLES / role
-    variables = {
-        **read(folder / "defaults" / "main.yml"),
-        **read(folder / "vars" / "main.yml"),
-        "cluster_name": "test",
-        "cluster_kubeconfig": "/does/not/exist",
-        "cluster_existing": False,
-        "role_path": str(folder),
-        "ansible_search_path": [str(folder)],
-        "__metrics_server_certificate": CERTIFICATE,
-        "__prometheus_adapter_certificate": CERTIFICATE,
-        "sample_apps_names": ["cpu_memory", "node", "spring"],
-        **settings,
-    }
-    templar = Templar(loader=DataLoader(), variables=variables)
-    if role == "hpa":
-        return yaml.safe_load(str(templar.template(trust_as_template("---\n{{ __hpa_objects | to_nice_yaml }}"))))
-    template = f"prometheus_{settings.get('prometheus_flavor', 'operator')}" if role == "prometheus" else role
-    rendered = templar.template(trust_as_template(f"{{{{ lookup('ansible.builtin.template', '{template}.yml.j2') }}}}"))
-    return [document for document in yaml.safe_load_all(str(rendered)) if document]
+    """Return the objects of a role on a cluster that has all sample apps."""
+    return rendering.render(role, **{"sample_apps_names": ["cpu_memory", "node", "spring"], **settings})
 
 
 def of_kind(objects: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]:
