@@ -41,7 +41,7 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests imp
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.readiness import readiness
 
 from tests import rendering
-from tests.benchmarks import apply_set
+from tests.benchmarks import apply_set, changes_of
 
 HERE = Path(__file__).resolve().parent
 REPOSITORY = HERE.parent.parent
@@ -370,7 +370,7 @@ def converged(name: str, *playbooks: str) -> dict[str, Any]:
     for _ in range(CONVERGED_RUNS):
         file.unlink(missing_ok=True)
         seconds.append(round(playbook(name, *playbooks, KUBESCALE_PHASES_FILE=str(file)), 2))
-        changed += sum(phase["changed"] for phase in json.loads(file.read_text())["phases"])
+        changed += changes_of(file)
     say(f"{name}: {', '.join(f'{value:.1f}' for value in seconds)} s, {changed} changed")
     return {"seconds": seconds, "best": min(seconds), "changed": changed}
 
@@ -405,16 +405,6 @@ def measure_chain(runs: int, only: str | None) -> dict[str, Any]:
     return result
 
 
-def measure_apply_set() -> dict[str, tuple[float, float]]:
-    """apply_set and kubernetes.core.k8s with the same objects: seconds of (first, converged) runs."""
-    say("apply_set and kubernetes.core.k8s against one API server")
-    with tempfile.TemporaryDirectory(prefix="kubescale-bench-") as scratch:
-        folder = Path(scratch)
-        (folder / "cluster").mkdir()
-        with apply_set.control_plane(folder / "cluster") as kubeconfig:
-            return apply_set.measure(kubeconfig, folder)
-
-
 def table(result: dict[str, Any]) -> list[str]:
     """Lay out what was measured."""
     lines = [f"{'':46}{'Ansible':>10}{'shell':>10}{'ratio':>9}  aim"] if "observations" in result else []
@@ -447,15 +437,16 @@ def table(result: dict[str, Any]) -> list[str]:
     if "apply_set" in result:
         ours = result["apply_set"]["apply-set"]
         count = len(apply_set.objects("any"))
-        loop = [value * count / apply_set.LOOPED for value in result["apply_set"]["k8s-loop"]]
+        whole, loop = result["apply_set"]["k8s"], result["apply_set"]["k8s-loop"]
+        factor = count / apply_set.FULL.looped
         lines += ["", f"{f'{count} objects by one task':46}{'apply_set':>10}{'k8s':>10}{'times':>9}  aim"]
         for title, theirs, aim in (
-            ("first run, k8s with all in one call", result["apply_set"]["k8s"][0], "at least 5"),
-            ("converged, k8s with all in one call", result["apply_set"]["k8s"][1], "at least 5"),
-            ("first run, k8s in a loop (extrapolated)", loop[0], ""),
-            ("converged, k8s in a loop (extrapolated)", loop[1], ""),
+            ("first run, k8s with all in one call", whole["first"], "at least 5"),
+            ("converged, k8s with all in one call", whole["converged"], "at least 5"),
+            ("first run, k8s in a loop (extrapolated)", loop["first"] * factor, ""),
+            ("converged, k8s in a loop (extrapolated)", loop["converged"] * factor, ""),
         ):
-            mine = ours[0] if title.startswith("first") else ours[1]
+            mine = ours["first" if title.startswith("first") else "converged"]
             lines.append(f"{title:46}{f'{mine:.2f} s':>10}{f'{theirs:.2f} s':>10}{theirs / mine:>9.1f}  {aim}".rstrip())
     return lines
 
@@ -494,7 +485,8 @@ def main() -> int:
         if arguments.part != "apply_set":
             result |= measure_chain(arguments.runs, arguments.only)
         if arguments.part != "chain" and not arguments.only:
-            result["apply_set"] = measure_apply_set()
+            say("apply_set and kubernetes.core.k8s against one API server")
+            result["apply_set"] = {name: asdict(way) for name, way in apply_set.figures().items()}
     except (BenchError, RuntimeError) as error:
         print(f"bench: {error}", file=sys.stderr)
         return 1

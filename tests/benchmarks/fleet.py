@@ -19,19 +19,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-REPOSITORY = Path(__file__).resolve().parents[2]
-sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "collections")]
+import yaml
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import connect
 
-import yaml  # noqa: E402
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import connect  # noqa: E402
-
-from tests.api.cluster import control_plane  # noqa: E402
+from conftest import REPOSITORY
+from tests.api.cluster import control_plane
+from tests.benchmarks import changes_of
 
 PLAYBOOKS = ("preflight", "cluster", "metrics", "apps")
 SIZES = (1, 5, 20)
@@ -43,7 +42,10 @@ MIB = 1024**2
 
 @dataclass(frozen=True)
 class Measurement:
-    """One run on some clusters: seconds, CPU seconds of controller and servers, MiB, requests for each cluster."""
+    """One run on some clusters: seconds, CPU seconds of controller and servers, MiB, requests for each cluster.
+
+    `changed` counts the tasks that changed something.
+    """
 
     clusters: int
     run: str
@@ -52,6 +54,7 @@ class Measurement:
     servers: float
     memory: float
     requests: float
+    changed: int
     slowest: dict[str, float]
 
 
@@ -95,24 +98,30 @@ def requests_of(kubeconfig: Path) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in counters)
 
 
-def idle_requests(kubeconfig: Path) -> float:
-    """Requests per second that a cluster's own parts send."""
+def idle_requests(kubeconfig: Path, seconds: float) -> float:
+    """Return the requests per second that a cluster's own parts send, as measured in some seconds."""
     before = requests_of(kubeconfig)
-    time.sleep(IDLE_SECONDS)
-    return (requests_of(kubeconfig) - before) / IDLE_SECONDS
+    time.sleep(seconds)
+    return (requests_of(kubeconfig) - before) / seconds
 
 
-def play(folder: Path, kubeconfigs: Sequence[Path], run: str, noise: float, forks: int) -> Measurement:
-    """Run the playbooks on all clusters, `forks` at a time."""
+def play(
+    folder: Path, kubeconfigs: Sequence[Path], run: str, noise: float, forks: int, checkout: Path = REPOSITORY
+) -> Measurement:
+    """Run the playbooks of a checkout on all clusters, `forks` at a time.
+
+    `noise` is how many requests per second are not the run's. The program ends if the run fails.
+    """
     clusters = {f"c{number:02d}": {"kubeconfig": str(path)} for number, path in enumerate(kubeconfigs)}
     (folder / "clusters.yml").write_text(yaml.safe_dump({"plugin": "kubescale.fleet.clusters", "clusters": clusters}))
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(folder / "clusters.yml")]
-    parts = [{"ansible.builtin.import_playbook": str(REPOSITORY / f"playbooks/{name}.yml")} for name in PLAYBOOKS]
+    parts = [{"ansible.builtin.import_playbook": str(checkout / f"playbooks/{name}.yml")} for name in PLAYBOOKS]
     (folder / "run.yml").write_text(yaml.safe_dump([{"name": "Part", **part} for part in parts]))
     command += ["--extra-vars", "site_waits_later=true", str(folder / "run.yml")]
     phases = folder / "phases.json"
     environment = {**os.environ, "KUBESCALE_STATE_DIR": str(folder / "state"), "KUBESCALE_PHASES_FILE": str(phases)}
     environment |= {"ANSIBLE_FORKS": str(forks), "KUBESCALE_FLEET_DIR": str(folder / "fleet")}
+    environment |= {"ANSIBLE_CONFIG": str(checkout / "ansible.cfg")}
     # Python keeps what it has compiled, as it does for whoever did not ask it to forget.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     ours = {os.getpid(), threading.get_native_id()}
@@ -121,7 +130,7 @@ def play(folder: Path, kubeconfigs: Sequence[Path], run: str, noise: float, fork
     before, started = resource.getrusage(resource.RUSAGE_CHILDREN), time.monotonic()
     highest, done = 0, threading.Event()
     with (folder / f"{run.replace(' ', '_')}_{len(clusters)}.log").open("wb") as log:
-        process = subprocess.Popen(command, cwd=REPOSITORY, env=environment, stdout=log, stderr=subprocess.STDOUT)
+        process = subprocess.Popen(command, cwd=checkout, env=environment, stdout=log, stderr=subprocess.STDOUT)
 
         def look() -> None:
             nonlocal highest
@@ -145,6 +154,7 @@ def play(folder: Path, kubeconfigs: Sequence[Path], run: str, noise: float, fork
         cpu_of(servers) - used,
         highest / MIB,
         requests,
+        changes_of(phases),
         slowest_phases(json.loads(phases.read_text(encoding="utf-8"))["phases"]),
     )
 
@@ -160,23 +170,31 @@ def slowest_phases(phases: Sequence[dict[str, float | str]]) -> dict[str, float]
     return dict(sorted(longest.items(), key=lambda item: -item[1])[:6])
 
 
-def measure(size: int, folder: Path, converged_runs: int, forks: int) -> list[Measurement]:
-    """Make so many clusters, run on all of them, and run again."""
+@contextmanager
+def control_planes(folder: Path, names: Iterable[str]) -> Iterator[list[Path]]:
+    """Run a control plane for each name, with its files in a folder of that name; yield their kubeconfigs."""
     with ExitStack() as stack:
-        places = [folder / f"cluster{number}" for number in range(size)]
+        places = [folder / name for name in names]
         for place in places:
             place.mkdir(parents=True)
-        # A few at a time: the start of a server is work, too.
+        # Two at a time: the start of a server is work, too.
         with ThreadPoolExecutor(2) as pool:
             contexts = [control_plane(place) for place in places]
             kubeconfigs = list(pool.map(lambda context: context.__enter__(), contexts))
             for context in contexts:
                 stack.push(context.__exit__)
-        noise = idle_requests(kubeconfigs[0])
-        found = [play(folder, kubeconfigs, "from scratch", noise, forks)]
+        yield kubeconfigs
+
+
+def measure(
+    size: int, folder: Path, converged_runs: int, forks: int, idle_seconds: float = IDLE_SECONDS
+) -> list[Measurement]:
+    """Return the run from scratch on so many clusters, and the median of those that follow."""
+    with control_planes(folder, [f"cluster{number}" for number in range(size)]) as kubeconfigs:
+        noise = idle_requests(kubeconfigs[0], idle_seconds)
+        first = play(folder, kubeconfigs, "from scratch", noise, forks)
         again = [play(folder, kubeconfigs, "converged", noise, forks) for _unused in range(converged_runs)]
-        found.append(sorted(again, key=lambda each: each.seconds)[len(again) // 2])
-    return found
+        return [first, sorted(again, key=lambda each: each.seconds)[len(again) // 2]]
 
 
 def table(found: Sequence[Measurement]) -> str:

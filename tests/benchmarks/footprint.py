@@ -20,10 +20,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-
-import conftest  # noqa: F401 - makes the collection importable
-
-# isort: split
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api, connect
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus import (
     SERVICES,
@@ -33,7 +29,8 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus im
 )
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.quantity import quantity
 
-REPOSITORY = Path(__file__).resolve().parents[2]
+from conftest import REPOSITORY
+
 PAGE = REPOSITORY / "docs" / "footprint.md"
 PINS = yaml.safe_load((REPOSITORY / "files/artifacts.yml").read_text(encoding="utf-8"))["components"]
 KIBIBYTE, MEBIBYTE = 1 << 10, 1 << 20

@@ -67,7 +67,11 @@ def test_the_table_of_the_chain_has_every_ratio() -> None:
         "observations": [{"peer": peer, **dict(zip(names, times, strict=True))} for peer, times in seen.items()],
         "site": {"best": 12.0, "changed": 0},
         "api": {"best": 4.0, "changed": 0},
-        "apply_set": {"apply-set": (1.0, 0.5), "k8s": (5.0, 5.0), "k8s-loop": (2.0, 1.0)},
+        "apply_set": {
+            "apply-set": {"first": 1.0, "converged": 0.5},
+            "k8s": {"first": 5.0, "converged": 5.0},
+            "k8s-loop": {"first": 2.0, "converged": 1.0},
+        },
     }
     lines = bench.table(result)
     ratios = [line[66:75].strip() for line in lines if line.startswith("bare")]
