@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import http.client
 import json
 import subprocess
@@ -16,14 +17,12 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible.parsing.dataloader import DataLoader
-from ansible.template import Templar
-from ansible_collections.kubescale.fleet.plugins.action.preflight import TEMPLATES_ALLOWED
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.preflight import RECEIVERS, Setting, check_alerting
+
+from tests.rendering import render
 
 from . import cluster
 
-ROLE = Path(__file__).resolve().parents[2] / "roles/alertmanager"
 cluster.BINARIES.setdefault("alertmanager", ("alertmanager", "alertmanager"))
 START_SECONDS = 20
 WEBHOOK = {"webhook_configs": [{"url": "https://hooks.example/alerts"}]}
@@ -31,10 +30,8 @@ WEBHOOK = {"webhook_configs": [{"url": "https://hooks.example/alerts"}]}
 
 def made(receiver: dict[str, Any]) -> dict[str, Any]:
     """The content of alertmanager.yaml that the role makes for a receiver."""
-    loader = DataLoader()
-    variables = loader.load_from_file(str(ROLE / "vars/main.yml"), **TEMPLATES_ALLOWED)
-    templar = Templar(loader=loader, variables={**variables, "alertmanager_receiver": receiver})
-    return json.loads(json.dumps(templar.template(variables["__alertmanager_routes"])))
+    (secret,) = (item for item in render("alertmanager", alertmanager_receiver=receiver) if item["kind"] == "Secret")
+    return yaml.safe_load(base64.b64decode(secret["data"]["alertmanager.yaml"]))
 
 
 @contextmanager
