@@ -11,6 +11,7 @@ from __future__ import annotations
 import base64
 import datetime
 import gzip
+import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
@@ -37,6 +38,8 @@ _WRITTEN_BY = "managed-by=prometheus-operator"
 #: The ConfigMap that a Prometheus without an operator reads jobs of apps from.
 _CONFIG_MAP = Ref("v1", "ConfigMap", "prom", "prometheus-apps")
 _CONFIG_MAP_KEY = "scrape.yml"
+#: Seconds in each unit of an interval. Prometheus writes 90s as 1m30s.
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
 #: Seconds between two looks at what cannot be watched, and between two lines of progress.
 _LOOK_AGAIN = 0.25
 _NEXT_WORD = 5.0
@@ -74,11 +77,17 @@ class Job(NamedTuple):
     def is_in(self, jobs: Mapping[str, Job]) -> bool:
         """Whether a configuration has this job, and not otherwise."""
         found = jobs.get(self.name)
-        return (
-            found is not None
-            and all("" in pair or pair[0] == pair[1] for pair in zip(self[1:4], found[1:4], strict=True))
-            and (not found.words or self.words <= found.words)
+        if found is None:
+            return False
+        wanted, there = ((_seconds(job.interval), job.path, job.scheme) for job in (self, found))
+        return all(not each or not other or each == other for each, other in zip(wanted, there, strict=True)) and (
+            not found.words or self.words <= found.words
         )
+
+
+def _seconds(interval: str) -> float:
+    """Return the seconds of an interval as Prometheus reads it, 0 if it is not known."""
+    return sum(float(number) * _UNITS[unit] for number, unit in re.findall(r"(\d+)(ms|[smhdwy])", interval))
 
 
 @dataclass

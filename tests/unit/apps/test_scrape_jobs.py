@@ -115,6 +115,15 @@ def test_a_job_is_there_when_it_is_as_asked_for(change, fits):
     assert scrape_jobs.lacking([WANTED], jobs) == ([] if fits else [NAME])
 
 
+@pytest.mark.parametrize(
+    ("wanted", "loaded"), [("60s", "1m"), ("90s", "1m30s"), ("3600s", "1h"), ("1500ms", "1s500ms")]
+)
+def test_prometheus_writes_an_interval_in_its_own_units(wanted, loaded):
+    jobs = scrape_jobs.jobs_of(configuration({"job_name": NAME, "scrape_interval": loaded}))
+    assert scrape_jobs.lacking([Job(NAME, wanted)], jobs) == []
+    assert scrape_jobs.lacking([Job(NAME, "5s")], jobs) == [NAME]
+
+
 def test_a_configuration_without_jobs_has_none():
     assert scrape_jobs.jobs_of("") == scrape_jobs.jobs_of("global: {}") == {}
 
