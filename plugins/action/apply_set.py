@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import time
 from collections.abc import Mapping
@@ -26,6 +27,7 @@ from ..plugin_utils.applyset.apply import (
 from ..plugin_utils.applyset.ownership import how_to_adopt
 from ..plugin_utils.applyset.revisions import KEPT
 from ..plugin_utils.applyset.run_facts import APPLIED_SETS, ASSUMED, applied_sets, facts_of
+from ..plugin_utils.apps.scrape_jobs import load_jobs_meanwhile
 from ..plugin_utils.common.runs import run_id
 from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
 from ..plugin_utils.kube.manifests import (
@@ -98,6 +100,10 @@ class ActionModule(ActionBase):
         except (DefinitionError, KubeconfigError, ValueError) as error:
             raise AnsibleActionFail(f"set {args['name']}: {error}") from None
         host = (task_vars or {}).get("inventory_hostname", "")
+
+        def say(text: str) -> None:
+            display.display(f"[{host}] {args['name']}: {text}")
+
         applied = ApplySet(
             api,
             args["name"],
@@ -113,11 +119,12 @@ class ActionModule(ActionBase):
                 Handover(**entry, done=check and entry["to"] in (applied_sets(task_vars) or []))
                 for entry in args["hand_over"]
             ],
-            say=lambda text: display.display(f"[{host}] {args['name']}: {text}"),
+            say=say,
             keep=args["revisions"],
             run=run,
             # In ansible-core 2.18 libyaml refuses the strings of facts.
             assumed=Assumed(**untagged(facts_of(task_vars).get(ASSUMED, {}))),
+            meanwhile=functools.partial(load_jobs_meanwhile, api, say=say),
         )
         try:
             if args["state"] == "absent":

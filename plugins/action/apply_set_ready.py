@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from ansible.utils.display import Display
 
 from ..plugin_utils.applyset.apply import ApplySetError, wait_for_sets
 from ..plugin_utils.applyset.run_facts import applied_sets
+from ..plugin_utils.apps.scrape_jobs import load_jobs_meanwhile
 from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
 from ..plugin_utils.kube.waiting import NotReadyError
 
@@ -55,7 +57,10 @@ class ActionModule(ActionBase):
 
         try:
             api = connect(args["kubeconfig"], args["context"], RESTART)
-            result["members"] = wait_for_sets(api, names, args["parent_namespace"], args["wait_timeout"], say)
+            meanwhile = functools.partial(load_jobs_meanwhile, api, say=say)
+            result["members"] = wait_for_sets(
+                api, names, args["parent_namespace"], args["wait_timeout"], say, meanwhile
+            )
         except (KubeconfigError, ApiError, ApplySetError, NotReadyError) as error:
             result |= {"failed": True, "msg": str(error)}
         return result | {"seconds": round(time.monotonic() - started, 2)}

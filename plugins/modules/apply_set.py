@@ -127,6 +127,7 @@ options:
       - Wait until all objects are ready. CRDs are waited for, and deletions too, even if this is V(false).
       - An autoscaler counts as ready when it can compute a replica count (condition ScalingActive), that is when its
         metric is there.
+      - Until then, each Prometheus of the role prometheus that is ready loads the scrape jobs that the set asks for.
     type: bool
     default: true
   wait_timeout:

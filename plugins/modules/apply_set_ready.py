@@ -14,6 +14,9 @@ author: kubescale founders (@kubescale)
 description:
   - Waits, by watching, for several sets at once, so that components can start beside each other
     after M(kubescale.fleet.apply_set) with O(kubescale.fleet.apply_set#module:wait=false).
+  - While an autoscaler is not ready, each Prometheus of the role prometheus that becomes ready loads the scrape jobs
+    that the sets ask for, as M(kubescale.fleet.scrape_jobs_loaded) does. The annotation of its pod that this needs does
+    not count as a change.
   - On time-out, or when something failed for good, says for each broken object why - its conditions and events, its
     broken pods with their events, containers and last log lines (of the run before, too), and what is wrong with the
     volume claims and nodes that these need. An object gets 40 lines at most.

@@ -16,7 +16,8 @@ description:
     90 seconds later. A pod that changes is looked at at once.
   - When a ready Prometheus lacks a job that O(definition) asks for, or has it otherwise, this waits until the operator
     has written the jobs, changes an annotation of the pod, and waits until Prometheus has loaded them.
-  - A Prometheus that is not ready yet is left alone. It starts with what is there then.
+  - A Prometheus that is not ready yet is left alone. If it starts without the jobs, the task that waits for autoscalers
+    loads them, M(kubescale.fleet.apply_set_ready) or M(kubescale.fleet.apply_set).
   - Runs in the controller's own process; nothing is sent to a machine.
 attributes:
   check_mode:

@@ -14,6 +14,7 @@ import json
 import threading
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -73,6 +74,9 @@ _BROUGHT_BY = {"monitoring.coreos.com": "role prometheus brings it: run site.yml
 #: What Kubernetes itself puts into every namespace or derives from other objects.
 DERIVED_KINDS = {"Event", "Endpoints", "EndpointSlice", "Lease", "ControllerRevision"}
 _DERIVED_NAMES = {("ConfigMap", "kube-root-ca.crt"), ("ServiceAccount", "default")}
+
+#: Work beside a wait: is entered with the set's objects and with those that are not ready, and left after the wait.
+Meanwhile = Callable[[Collection[JSON], Collection[Ref]], AbstractContextManager[None]]
 
 
 class ApplySetError(Exception):
@@ -202,6 +206,7 @@ class ApplySet:
         run: str = "",
         note: str = "",
         assumed: Assumed | None = None,
+        meanwhile: Meanwhile = lambda members, pending: nullcontext(),
     ) -> None:
         self.api = api
         self.name = name
@@ -211,6 +216,7 @@ class ApplySet:
         self.adopt = adopt
         self.deadline = time.monotonic() + timeout
         self.say = say
+        self.meanwhile = meanwhile
         self.id = set_id(name, namespace)
         self.selector = f"{PART_OF_LABEL}={self.id}"
         self.others_selector = f"{PART_OF_LABEL}!={self.id}"
@@ -573,8 +579,10 @@ class ApplySet:
     def _wait_ready(self, applied: Mapping[Key, JSON]) -> None:
         """Wait until all that was applied is ready."""
         # CRDs were waited for in their phase, and of those that are settled only the metadata was read.
-        if pending := unready(self.api, (obj for key, obj in applied.items() if key.kind != CRD)):
-            wait_for(self.api, pending, present, self.deadline, self.selector, self.say)
+        members = [obj for key, obj in applied.items() if key.kind != CRD]
+        if pending := unready(self.api, members):
+            with self.meanwhile(members, pending):
+                wait_for(self.api, pending, present, self.deadline, self.selector, self.say)
 
     def _apply_shared(self, namespace: SharedNamespace, live: JSON | None) -> None:
         """Make a shared namespace, or set the labels of one that sets of ours made; others' stay as they are."""
@@ -860,6 +868,7 @@ def wait_for_sets(
     namespace: str = "kube-system",
     timeout: float = 300.0,
     say: Callable[[str], None] = lambda text: None,
+    meanwhile: Meanwhile = lambda members, pending: nullcontext(),
 ) -> int:
     """Wait until all members of sets (all of ours if `names` is None) are ready; returns the number of objects seen.
 
@@ -882,7 +891,8 @@ def wait_for_sets(
     listings = in_parallel(lambda kind: api.list(kind[0], kind[1], None, selector).items, chosen.values())
     members = {ref_of(item): item for listing in listings for item in listing}
     if pending := unready(api, members.values()):
-        wait_for(api, pending, present, deadline, selector, say)
+        with meanwhile(members.values(), pending):
+            wait_for(api, pending, present, deadline, selector, say)
     return len(members)
 
 

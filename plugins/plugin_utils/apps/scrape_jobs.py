@@ -4,17 +4,21 @@
 
 Prometheus reads its configuration from a mounted Secret or ConfigMap. The kubelet looks at mounted files once a minute
 or so; a pod that changes, if only by an annotation, it looks at at once, and by then it knows the newest content.
+
+A pod that is starting may have mounted its files before the jobs were written. Nobody can ask its Prometheus yet, so
+the task that waits for autoscalers loads the jobs when that pod becomes ready.
 """
 
 from __future__ import annotations
 
 import base64
+import contextlib
 import datetime
 import gzip
 import re
 import threading
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -22,9 +26,9 @@ import yaml
 
 from ..kube.client import JSON, YAML_LOADER, Api, ApiError
 from ..kube.manifests import REMINDER_ANNOTATION, Ref, ref_of
-from ..kube.prometheus import Answer, prometheus_data
+from ..kube.prometheus import Answer, PrometheusError, prometheus_data
 from ..kube.readiness import READY, Verdict, readiness
-from ..kube.waiting import in_parallel, wait_for
+from ..kube.waiting import NotReadyError, in_parallel, wait_for
 
 #: Group of the operator's kinds, and for each kind that has endpoints: their field, and the word in the jobs' names.
 MONITORING = "monitoring.coreos.com"
@@ -157,8 +161,8 @@ def load_jobs(
 ) -> Outcome:
     """Bring the jobs that `objects` ask for into every ready Prometheus.
 
-    One that is not ready yet starts with what is there then, and is left alone. Raises NotReadyError when the operator
-    did not write the jobs in time, ScrapeJobsError when Prometheus did not load them.
+    A pod that is not ready cannot be asked and is left alone, see `load_jobs_meanwhile`. Raises NotReadyError when the
+    operator did not write the jobs in time, ScrapeJobsError when Prometheus did not load them.
     """
     deadline = time.monotonic() + timeout
     wanted = wanted_jobs(objects)
@@ -171,6 +175,54 @@ def load_jobs(
         wait_for(api, [_WRITTEN], lambda obj: _written(obj, wanted), deadline, _WRITTEN_BY, say)
     in_parallel(lambda pod: _load(api, pod, flavor, wanted, deadline, say), late)
     return outcome
+
+
+@contextlib.contextmanager
+def load_jobs_meanwhile(
+    api: Api,
+    members: Collection[JSON],
+    pending: Collection[Ref],
+    say: Callable[[str], None] = lambda text: None,
+) -> Iterator[None]:
+    """Load the jobs that `members` ask for into each Prometheus that is or becomes ready during the block.
+
+    The block waits for the objects `pending`. If none of them is an autoscaler, nothing needs the jobs and no request
+    is sent. `say` gets a line for pods that lacked jobs and for each problem. A problem does not end the block: the
+    autoscaler, which is not ready then, does.
+    """
+    stop = threading.Event()
+    if any(ref.kind == "HorizontalPodAutoscaler" for ref in pending):
+        objects, flavor = list(members), "operator"
+        if not wanted_jobs(objects):
+            config_map = api.get("v1", "ConfigMap", _CONFIG_MAP.name, _CONFIG_MAP.namespace)
+            objects, flavor = [config_map] if config_map else [], "standalone"
+        if wanted_jobs(objects):
+            args = (api, objects, flavor, say, stop)
+            threading.Thread(target=_load_when_ready, args=args, daemon=True).start()
+    try:
+        yield
+    finally:
+        stop.set()
+
+
+def _load_when_ready(
+    api: Api, objects: Collection[JSON], flavor: str, say: Callable[[str], None], stop: threading.Event
+) -> None:
+    """Load the jobs whenever a pod of Prometheus is ready, until `stop` is set."""
+    place = PLACES[flavor]
+    while not stop.is_set():
+        try:
+            for event in api.watch("v1", "Pod", place.namespace, place.selector):
+                if stop.is_set():
+                    return
+                if event.type == "DELETED" or not readiness({"apiVersion": "v1", "kind": "Pod", **event.object}).ready:
+                    continue
+                outcome = load_jobs(api, objects, flavor, say=say)
+                if outcome.pods:
+                    say(f"scrape jobs were missing and are loaded now: {', '.join(outcome.pods)}")
+        except (ApiError, PrometheusError, ScrapeJobsError, NotReadyError) as error:
+            say(f"scrape jobs are not loaded yet: {error}")
+            stop.wait(_NEXT_WORD)
 
 
 def _prometheus(api: Api, flavor: str) -> list[JSON]:

@@ -4,13 +4,20 @@ from __future__ import annotations
 
 import base64
 import gzip
+import threading
 from typing import Any
 
 import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps import scrape_jobs
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.scrape_jobs import Job, ScrapeJobsError, load_jobs
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Event, Listing
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.scrape_jobs import (
+    Job,
+    ScrapeJobsError,
+    load_jobs,
+    load_jobs_meanwhile,
+)
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import ApiError, Event, Listing
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import Ref
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.waiting import NotReadyError
 
 MONITOR = {
@@ -260,3 +267,112 @@ def test_a_long_wait_says_what_for(monkeypatch):
     said: list[str] = []
     load_jobs(FakeApi(pod("prometheus-k8s-0"), secrets=[secret(CONFIGURED)]), [MONITOR], say=said.append)
     assert set(said) == {f"prometheus-k8s-0 has not loaded {NAME} yet"}
+
+
+AUTOSCALER = Ref("autoscaling/v2", "HorizontalPodAutoscaler", "shop", "shop")
+WAIT = 10.0
+
+
+class Starting(FakeApi):
+    """A cluster whose Prometheus becomes ready while it is watched, without the job."""
+
+    def __init__(self, name: str = "prometheus-k8s-0", namespace: str = "monitoring", refusals: int = 0) -> None:
+        super().__init__(pod(name, False, namespace), secrets=[secret(CONFIGURED)])
+        self.refusals = refusals
+        self.before_ready: dict[str, int] | None = None
+        self.config_map: dict[str, Any] | None = None
+        self.may_start, self.looked, self.over, self.left = (threading.Event() for _ in range(4))
+        self.may_start.set()
+
+    def watch(self, api_version, kind, namespace=None, label_selector=None, resource_version=None, timeout=0):
+        if kind == "Secret":
+            yield from super().watch(api_version, kind, label_selector, resource_version)
+            return
+        assert (kind, resource_version) == ("Pod", None)
+        self.asked.append(f"{namespace} {label_selector}")
+        try:
+            yield Event("ADDED", dict(self.pods[0]))
+            self.before_ready = dict(self.changed)
+            assert self.may_start.wait(WAIT)
+            self.pods = (pod(self.pods[0]["metadata"]["name"], namespace=self.namespace),)
+            yield Event("MODIFIED", dict(self.pods[0]))
+            self.looked.set()
+            self.over.wait(WAIT)
+        finally:
+            self.left.set()
+
+    def raw(self, path):
+        if self.refusals:
+            self.refusals -= 1
+            raise ApiError("no route to the pod")
+        return super().raw(path)
+
+    def get(self, api_version, kind, name, namespace=None):
+        assert (api_version, kind, namespace, name) == ("v1", "ConfigMap", "prom", "prometheus-apps")
+        return self.config_map
+
+
+def wait_meanwhile(api: Starting, *members: dict[str, Any], pending: Ref = AUTOSCALER) -> list[str]:
+    """What is said while something is waited for that takes until Prometheus was looked at."""
+    said: list[str] = []
+    try:
+        with load_jobs_meanwhile(api, members, [pending], said.append):
+            assert api.looked.wait(WAIT)
+    finally:
+        api.over.set()
+    return said
+
+
+def test_a_prometheus_that_starts_without_the_jobs_loads_them_as_soon_as_it_is_ready():
+    api = Starting()
+    said = wait_meanwhile(api, MONITOR)
+    assert api.before_ready == {}
+    assert api.changed == {"prometheus-k8s-0": 3}
+    assert NAME in scrape_jobs.jobs_of(api.loaded["prometheus-k8s-0"])
+    assert set(api.asked) == {"monitoring app.kubernetes.io/name=prometheus,app.kubernetes.io/instance=k8s"}
+    assert said == ["scrape jobs were missing and are loaded now: prometheus-k8s-0"]
+
+
+def test_a_prometheus_that_starts_with_the_jobs_is_left_alone():
+    api = Starting()
+    api.loaded["prometheus-k8s-0"] = configuration(CONFIGURED)
+    assert wait_meanwhile(api, MONITOR) == []
+    assert api.changed == {}
+
+
+def test_without_an_operator_the_jobs_are_those_of_the_config_map():
+    api = Starting("prometheus-a", "prom")
+    api.config_map = config_map(CONFIGURED)
+    wait_meanwhile(api)
+    assert api.changed == {"prometheus-a": 3}
+    assert set(api.asked) == {"prom app.kubernetes.io/name=prometheus"}
+
+
+@pytest.mark.parametrize(
+    ("members", "pending"),
+    [([MONITOR], Ref("apps/v1", "Deployment", "shop", "shop")), ([], AUTOSCALER)],
+    ids=["no autoscaler is waited for", "autoscalers need no job"],
+)
+def test_who_needs_no_jobs_asks_no_prometheus(members, pending):
+    api = Starting()
+    with load_jobs_meanwhile(api, members, [pending]):
+        pass
+    assert (api.asked, api.changed) == ([], {})
+
+
+def test_a_prometheus_that_cannot_be_asked_yet_is_asked_again(monkeypatch):
+    monkeypatch.setattr(scrape_jobs, "_NEXT_WORD", 0.001)
+    api = Starting(refusals=2)
+    said = wait_meanwhile(api, MONITOR)
+    assert NAME in scrape_jobs.jobs_of(api.loaded["prometheus-k8s-0"])
+    assert [line for line in said if "no route to the pod" in line] == said[:2]
+
+
+def test_nothing_is_loaded_any_more_when_the_wait_has_ended():
+    api = Starting()
+    api.may_start.clear()
+    with pytest.raises(NotReadyError, match="not in time"), load_jobs_meanwhile(api, [MONITOR], [AUTOSCALER]):
+        raise NotReadyError("not in time", [])
+    api.may_start.set()
+    assert api.left.wait(WAIT)
+    assert api.changed == {}
