@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import math
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -64,18 +62,3 @@ def test_a_quantity_is_a_number(text: str, number: float) -> None:
 def test_what_the_api_does_not_read_is_named(text: str) -> None:
     with pytest.raises(ValueError, match="is not a quantity"):
         quantity(text)
-
-
-@pytest.mark.parametrize("name", ["apps", "alerts", "quantity", "objects"])
-def test_the_data_of_an_app_is_loaded_without_what_asks_a_cluster(name: str) -> None:
-    package = "ansible_collections.kubescale.fleet.plugins.module_utils"
-    names = f"{{{package!r} + '.' + name for name in ('kube', 'verify', 'scaling')}} & {{*sys.modules}}"
-    program = f"import sys, {package}.{name}; print(*{names})"
-    done = subprocess.run(
-        [sys.executable, "-c", program],
-        env={"PYTHONPATH": str(REPOSITORY / "collections")},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert done.stdout.split() == []
