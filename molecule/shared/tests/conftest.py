@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import testinfra
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
+from independent import Cluster
 from playbook_runs import INVENTORY, REPOSITORY
 from testinfra.host import Host
 
@@ -27,9 +27,9 @@ def cluster(inventory: dict[str, Any]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def api(cluster: dict[str, Any]) -> kube.Api:
+def api(cluster: dict[str, Any]) -> Cluster:
     """The cluster's API."""
-    return kube.connect(cluster["cluster_kubeconfig"])
+    return Cluster(cluster["cluster_kubeconfig"])
 
 
 @pytest.fixture(scope="session")

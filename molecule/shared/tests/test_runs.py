@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
+from independent import Cluster
 from playbook_runs import run_playbook
 
 ROLES = [
@@ -53,7 +53,7 @@ def test_a_tag_alone_works_and_changes_nothing(role: str) -> None:
     assert run.results("changed") == {}
 
 
-def test_a_tag_alone_restores_what_was_deleted_by_hand(api: kube.Api) -> None:
+def test_a_tag_alone_restores_what_was_deleted_by_hand(api: Cluster) -> None:
     api.delete("apps/v1", "Deployment", "prometheus-adapter", "custom-metrics")
     run = run_playbook("site", "--tags", "prometheus_adapter")
     assert run.returncode == 0, run.messages()
@@ -61,7 +61,7 @@ def test_a_tag_alone_restores_what_was_deleted_by_hand(api: kube.Api) -> None:
     assert api.get("apps/v1", "Deployment", "prometheus-adapter", "custom-metrics")["status"]["readyReplicas"] == 1
 
 
-def test_an_object_that_a_variable_drops_is_deleted(api: kube.Api) -> None:
+def test_an_object_that_a_variable_drops_is_deleted(api: Cluster) -> None:
     # Without Prometheus, nobody reads how a component is scraped; this run touches node_exporter only.
     monitor = ("monitoring.coreos.com/v1", "ServiceMonitor", "node-exporter", "node-exporter")
     assert api.get(*monitor)
@@ -72,7 +72,7 @@ def test_an_object_that_a_variable_drops_is_deleted(api: kube.Api) -> None:
     assert api.get(*monitor)
 
 
-def names(api: kube.Api) -> set[tuple[str, str, str]]:
+def names(api: Cluster) -> set[tuple[str, str, str]]:
     """Every object that some set owns."""
     kinds = [
         ("v1", "Namespace"),
@@ -92,11 +92,11 @@ def names(api: kube.Api) -> set[tuple[str, str, str]]:
     return {
         (kind, item["metadata"].get("namespace", ""), item["metadata"]["name"])
         for version, kind in kinds
-        for item in api.list(version, kind, label_selector="applyset.kubernetes.io/part-of").items
+        for item in api.list(version, kind, label_selector="applyset.kubernetes.io/part-of")
     }
 
 
-def test_an_absent_component_takes_its_objects_and_nothing_else(api: kube.Api) -> None:
+def test_an_absent_component_takes_its_objects_and_nothing_else(api: Cluster) -> None:
     before = names(api)
     run = run_playbook("site", "--tags", "prometheus_adapter", "--extra-vars", "prometheus_adapter_state=absent")
     assert run.returncode == 0, run.messages()

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import prometheus
+from independent import Cluster
 from playbook_runs import REPOSITORY
 
 FILES = sorted((REPOSITORY / "roles/prometheus/files/rules").glob("*.yaml"))
@@ -43,7 +43,7 @@ def service(cluster: dict[str, Any]) -> str:
     return prometheus.SERVICES[cluster.get("prometheus_flavor", "operator")]
 
 
-def asked(api: kube.Api, service: str, path: str, **arguments: str) -> Any:
+def asked(api: Cluster, service: str, path: str, **arguments: str) -> Any:
     return prometheus.prometheus_data(api.raw(prometheus.service_path(service, path, arguments)), path)
 
 
@@ -55,7 +55,7 @@ def comes_to(ask: Callable[[], set[str]], wanted: set[str]) -> set[str]:
     return answer
 
 
-def test_prometheus_evaluates_every_alert_of_the_role_and_of_the_apps(api: kube.Api, service: str) -> None:
+def test_prometheus_evaluates_every_alert_of_the_role_and_of_the_apps(api: Cluster, service: str) -> None:
     names = {
         rule["alert"]
         for file in FILES
@@ -74,7 +74,7 @@ def test_prometheus_evaluates_every_alert_of_the_role_and_of_the_apps(api: kube.
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: file.stem)
-def test_alerts_look_at_series_that_are_there(api: kube.Api, service: str, file: Path) -> None:
+def test_alerts_look_at_series_that_are_there(api: Cluster, service: str, file: Path) -> None:
     groups = yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
     names = {name for group in groups for rule in group["rules"] for name in series(rule["expr"])}
 
@@ -84,7 +84,7 @@ def test_alerts_look_at_series_that_are_there(api: kube.Api, service: str, file:
     assert comes_to(lacking, set()) == set()
 
 
-def test_only_the_watchdog_fires(api: kube.Api, service: str) -> None:
+def test_only_the_watchdog_fires(api: Cluster, service: str) -> None:
     def firing() -> set[str]:
         samples = prometheus.prometheus_query(api, 'ALERTS{alertstate="firing"}', service)
         return {sample["metric"]["alertname"] for sample in samples}
@@ -99,7 +99,7 @@ def test_only_the_watchdog_fires(api: kube.Api, service: str) -> None:
     assert comes_to(shown, {"Watchdog"}) == {"Watchdog"}
 
 
-def test_prometheus_knows_when_the_certificates_of_the_metrics_apis_end(api: kube.Api, service: str) -> None:
+def test_prometheus_knows_when_the_certificates_of_the_metrics_apis_end(api: Cluster, service: str) -> None:
     expr = "(kubescale_serving_certificate_not_after_seconds - time()) / 86400"
     wanted = {"metrics-server.kube-system", "prometheus-adapter.custom-metrics"}
 

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import prometheus
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.report import dashboards
 from cryptography import x509
+from independent import Cluster
 from playbook_runs import REPOSITORY, run_playbook
 
 CUSTOM_METRICS = ("custom.metrics.k8s.io/v1beta1", "custom.metrics.k8s.io/v1beta2")
@@ -30,7 +30,7 @@ def internal_address(node: dict[str, Any]) -> str:
     return next(entry["address"] for entry in node["status"]["addresses"] if entry["type"] == "InternalIP")
 
 
-def cluster_authority(api: kube.Api) -> str:
+def cluster_authority(api: Cluster) -> str:
     """The CA of the cluster (PEM), as every pod knows it."""
     root = api.get("v1", "ConfigMap", "kube-root-ca.crt", "kube-system")
     assert root is not None
@@ -45,15 +45,15 @@ def test_every_check_of_the_chain_holds() -> None:
     assert {check["id"]: check["ok"] for check in result["checks"]} == {check["id"]: True for check in checks}
 
 
-def test_every_node_is_ready(api: kube.Api) -> None:
-    nodes = api.list("v1", "Node").items
+def test_every_node_is_ready(api: Cluster) -> None:
+    nodes = api.list("v1", "Node")
     assert nodes
     assert {condition(node, "Ready") for node in nodes} == {"True"}
 
 
-def test_every_kubelet_serves_with_a_certificate_of_the_cluster(api: kube.Api) -> None:
+def test_every_kubelet_serves_with_a_certificate_of_the_cluster(api: Cluster) -> None:
     context = ssl.create_default_context(cadata=cluster_authority(api))
-    for node in api.list("v1", "Node").items:
+    for node in api.list("v1", "Node"):
         # The handshake fails for another CA, and for a certificate without this address.
         address = (internal_address(node), node["status"]["daemonEndpoints"]["kubeletEndpoint"]["Port"])
         with (
@@ -64,17 +64,17 @@ def test_every_kubelet_serves_with_a_certificate_of_the_cluster(api: kube.Api) -
         assert ("DNS", node["metadata"]["name"]) in names
 
 
-def test_every_workload_is_complete(api: kube.Api) -> None:
-    for item in api.list("apps/v1", "Deployment").items:
+def test_every_workload_is_complete(api: Cluster) -> None:
+    for item in api.list("apps/v1", "Deployment"):
         assert item["status"].get("readyReplicas", 0) == item["spec"]["replicas"], item["metadata"]["name"]
-    for item in api.list("apps/v1", "DaemonSet").items:
+    for item in api.list("apps/v1", "DaemonSet"):
         assert item["status"]["numberReady"] == item["status"]["desiredNumberScheduled"] > 0, item["metadata"]["name"]
-    for item in api.list("apps/v1", "StatefulSet").items:
+    for item in api.list("apps/v1", "StatefulSet"):
         assert item["status"]["readyReplicas"] == item["spec"]["replicas"], item["metadata"]["name"]
 
 
-def test_every_apiservice_is_available_and_none_skips_verification(api: kube.Api) -> None:
-    services = {item["metadata"]["name"]: item for item in api.list("apiregistration.k8s.io/v1", "APIService").items}
+def test_every_apiservice_is_available_and_none_skips_verification(api: Cluster) -> None:
+    services = {item["metadata"]["name"]: item for item in api.list("apiregistration.k8s.io/v1", "APIService")}
     assert {condition(item, "Available") for item in services.values()} == {"True"}
     for name in ("v1beta1.metrics.k8s.io", "v1beta1.custom.metrics.k8s.io", "v1beta2.custom.metrics.k8s.io"):
         assert services[name]["spec"]["caBundle"]
@@ -82,7 +82,7 @@ def test_every_apiservice_is_available_and_none_skips_verification(api: kube.Api
 
 
 def test_the_adapter_certificate_is_signed_by_the_ca_that_the_api_server_trusts(
-    api: kube.Api, cluster: dict[str, Any]
+    api: Cluster, cluster: dict[str, Any]
 ) -> None:
     secret = api.get("v1", "Secret", "cm-adapter-serving-certs", "custom-metrics")
     assert secret is not None
@@ -98,30 +98,28 @@ def test_the_adapter_certificate_is_signed_by_the_ca_that_the_api_server_trusts(
     assert "prometheus-adapter.custom-metrics.svc" in names.get_values_for_type(x509.DNSName)
 
 
-def test_resource_metrics_cover_all_nodes_and_pods(api: kube.Api) -> None:
-    nodes = {item["metadata"]["name"] for item in api.list("v1", "Node").items}
-    measured = {
-        item["metadata"]["name"]: item["usage"] for item in api.list("metrics.k8s.io/v1beta1", "NodeMetrics").items
-    }
+def test_resource_metrics_cover_all_nodes_and_pods(api: Cluster) -> None:
+    nodes = {item["metadata"]["name"] for item in api.list("v1", "Node")}
+    measured = {item["metadata"]["name"]: item["usage"] for item in api.list("metrics.k8s.io/v1beta1", "NodeMetrics")}
     assert set(measured) == nodes
     assert all({"cpu", "memory"} <= set(usage) for usage in measured.values())
     pods = {
         (item["metadata"]["namespace"], item["metadata"]["name"])
-        for item in api.list("v1", "Pod").items
+        for item in api.list("v1", "Pod")
         if item["status"]["phase"] == "Running"
     }
     reported = {
         (item["metadata"]["namespace"], item["metadata"]["name"])
-        for item in api.list("metrics.k8s.io/v1beta1", "PodMetrics").items
+        for item in api.list("metrics.k8s.io/v1beta1", "PodMetrics")
     }
     assert reported <= pods
     assert {namespace for namespace, _name in reported} >= {"kube-system", "monitoring", "custom-metrics", "demo"}
 
 
-def test_both_versions_serve_the_metric_for_every_pod(api: kube.Api) -> None:
+def test_both_versions_serve_the_metric_for_every_pod(api: Cluster) -> None:
     pods = {
         item["metadata"]["name"]
-        for item in api.list("v1", "Pod", namespace="demo", label_selector="app.kubernetes.io/name=demo-app").items
+        for item in api.list("v1", "Pod", namespace="demo", label_selector="app.kubernetes.io/name=demo-app")
         if condition(item, "Ready") == "True"
     }
     assert pods
@@ -130,14 +128,14 @@ def test_both_versions_serve_the_metric_for_every_pod(api: kube.Api) -> None:
         assert {item["describedObject"]["name"] for item in answer["items"]} >= pods
 
 
-def test_no_container_skips_tls_verification(api: kube.Api) -> None:
-    for pod in api.list("v1", "Pod").items:
+def test_no_container_skips_tls_verification(api: Cluster) -> None:
+    for pod in api.list("v1", "Pod"):
         for container in pod["spec"]["containers"]:
             arguments = [*container.get("command", []), *container.get("args", [])]
             assert "--kubelet-insecure-tls" not in arguments
 
 
-def test_every_query_of_every_dashboard_returns_series(api: kube.Api, cluster: dict[str, Any]) -> None:
+def test_every_query_of_every_dashboard_returns_series(api: Cluster, cluster: dict[str, Any]) -> None:
     service = prometheus.SERVICES[cluster.get("prometheus_flavor", "operator")]
 
     def ask(expr: str) -> list[dict[str, Any]]:

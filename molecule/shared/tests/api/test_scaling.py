@@ -7,12 +7,12 @@ import math
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
+from independent import Cluster
 from playbook_runs import run_playbook
 
 
 def test_load_scales_out_to_what_the_target_demands_and_silence_scales_in(
-    api: kube.Api, cluster: dict[str, Any]
+    api: Cluster, cluster: dict[str, Any]
 ) -> None:
     run = run_playbook("load")
     assert run.returncode == 0, run.messages()
@@ -28,4 +28,4 @@ def test_load_scales_out_to_what_the_target_demands_and_silence_scales_in(
     assert load["samples"][-1]["desired"] < demanded
     page = (Path(cluster["cluster_state_dir"]) / "report.html").read_text(encoding="utf-8")
     assert "http://" not in page.replace("http://www.w3.org/", "")
-    assert api.list("batch/v1", "Job", namespace="demo").items == []
+    assert api.list("batch/v1", "Job", namespace="demo") == []

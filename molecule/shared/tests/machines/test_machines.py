@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
+from independent import Cluster
 from testinfra.host import Host
 
 PINS = artifacts.load_pins()["components"]
@@ -58,8 +58,8 @@ def test_the_kubeconfig_is_for_its_owner_only(cluster: dict[str, Any]) -> None:
     assert stat.S_IMODE(Path(cluster["cluster_kubeconfig"]).stat().st_mode) == 0o600
 
 
-def test_every_machine_is_a_ready_node(api: kube.Api, cluster: dict[str, Any]) -> None:
-    nodes = {item["metadata"]["name"]: item for item in api.list("v1", "Node").items}
+def test_every_machine_is_a_ready_node(api: Cluster, cluster: dict[str, Any]) -> None:
+    nodes = {item["metadata"]["name"]: item for item in api.list("v1", "Node")}
     assert set(nodes) == {*cluster["cluster_control_plane"], *cluster["cluster_workers"]}
     assert {
         entry["status"] for item in nodes.values() for entry in item["status"]["conditions"] if entry["type"] == "Ready"
