@@ -22,7 +22,7 @@ RULES = sorted((REPOSITORY / "roles/prometheus/files/rules").glob("*.yaml"))
 sys.path.insert(0, str(REPOSITORY / "collections"))
 
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.alerts import app_rules  # noqa: E402
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import parse_apps  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps  # noqa: E402
 
 APP = {
     "name": "shop",

@@ -12,7 +12,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ..plugin_utils.apps.model import AppError, parse_apps
+from ..plugin_utils.apps.model import AppError
+from ..plugin_utils.apps.parse import parse_apps
 from ..plugin_utils.common.output import OUTPUT_OPTIONS, write_document
 from ..plugin_utils.health.doctor import (
     Diagnosis,

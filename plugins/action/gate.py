@@ -15,7 +15,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ..plugin_utils.applyset.apply import ApplySetError, wait_for_sets
-from ..plugin_utils.apps.model import App, AppError, parse_apps
+from ..plugin_utils.apps.model import App, AppError
+from ..plugin_utils.apps.parse import parse_apps
 from ..plugin_utils.fleet import gate, run_record
 from ..plugin_utils.fleet.gate import Baseline, Look
 from ..plugin_utils.health.doctor import examine

@@ -15,11 +15,9 @@ from ansible.template import Templar
 from ansible.utils.display import Display
 
 from ..plugin_utils.apps.catalogue import all_entries
-from ..plugin_utils.apps.model import (
-    AppError,
-    Findings,
-    examine_apps,
-)
+from ..plugin_utils.apps.model import AppError
+from ..plugin_utils.apps.parse import examine_apps
+from ..plugin_utils.common.entry import Findings
 from ..plugin_utils.common.origin import TEMPLATES_ALLOWED, where_in, where_set
 from ..plugin_utils.common.paths import COLLECTION
 from ..plugin_utils.fleet import preflight

@@ -19,7 +19,8 @@ from ansible.utils.display import Display
 from ..plugin_utils.applyset.apply import set_id
 from ..plugin_utils.applyset.ownership import how_to_adopt, others_that_serve
 from ..plugin_utils.apps.catalogue import all_entries, reader
-from ..plugin_utils.apps.model import AppError, parse_apps, parse_pairs
+from ..plugin_utils.apps.model import AppError
+from ..plugin_utils.apps.parse import parse_apps, parse_pairs
 from ..plugin_utils.apps.workloads import examine_workloads
 from ..plugin_utils.common.origin import where_in
 from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError, connect

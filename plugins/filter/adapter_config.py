@@ -47,11 +47,13 @@ from ansible.errors import AnsibleFilterError
 def adapter_config(entries: Sequence[Any], rules: Sequence[Any] = ()) -> dict[str, Any]:
     """The adapter's configuration for entries; see DOCUMENTATION."""
     # Not above: ansible-doc loads filters where their libraries are not installed.
-    from ..plugin_utils.apps import model as apps
+    from ..plugin_utils.apps import rules as adapter_rules
+    from ..plugin_utils.apps.model import AppError
+    from ..plugin_utils.apps.parse import parse_apps
 
     try:
-        return apps.adapter_config(apps.parse_apps(entries), rules)
-    except apps.AppError as error:
+        return adapter_rules.adapter_config(parse_apps(entries), rules)
+    except AppError as error:
         raise AnsibleFilterError(str(error)) from error
 
 

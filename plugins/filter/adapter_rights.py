@@ -37,7 +37,7 @@ _value:
 from collections.abc import Callable
 from typing import Any
 
-from ..plugin_utils.apps.adapter import adapter_rights
+from ..plugin_utils.apps.rules import adapter_rights
 
 
 class FilterModule:

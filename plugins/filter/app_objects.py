@@ -50,11 +50,13 @@ from ansible.errors import AnsibleFilterError
 def app_objects(entries: Sequence[Any], flavor: str = "operator") -> list[dict[str, Any]]:
     """The objects of entries; see DOCUMENTATION."""
     # Not above: ansible-doc loads filters where their libraries are not installed.
-    from ..plugin_utils.apps import model as apps
+    from ..plugin_utils.apps import objects
+    from ..plugin_utils.apps.model import AppError
+    from ..plugin_utils.apps.parse import parse_apps
 
     try:
-        return apps.app_objects(apps.parse_apps(entries), flavor)
-    except apps.AppError as error:
+        return objects.app_objects(parse_apps(entries), flavor)
+    except AppError as error:
         raise AnsibleFilterError(str(error)) from error
 
 

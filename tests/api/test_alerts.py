@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.alerts import app_rules
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import parse_apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps
 
 from . import cluster
 

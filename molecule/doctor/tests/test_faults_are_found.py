@@ -15,7 +15,7 @@ from typing import Any
 import faults
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import parse_apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.health import doctor
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.cluster import Seen
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.settings import (

@@ -1,33 +1,31 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Alert rules of one autoscaled app, made of the adapter's own queries for its metrics.
+"""Alert rules of one autoscaled app. They read the same queries as the adapter.
 
-What kube-state-metrics says of every autoscaler is in roles/prometheus/files/rules. Here is what needs the app's own
-series: that they are there, and that the number of replicas follows them.
+The rules in roles/prometheus/files/rules cover what kube-state-metrics knows about all autoscalers. The rules here need
+the series of the app: they alert if the series are missing, and if the number of replicas does not follow them.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..kube.quantity import TOLERANCE, quantity
+from .model import App, Metric
 from .promql import expand
 
-if TYPE_CHECKING:
-    from .model import App, Metric
-
 RUNBOOK = "https://github.com/kubescale/fleet/blob/main/docs/alerts.md#"
-# Demand may be this much above what there is, beyond the autoscaler's tolerance: it sees samples at other times.
+#: Share by which demand may exceed the replicas, beyond the autoscaler's tolerance: it reads samples at other times.
 SLACK = 0.1
-# How the pods of a workload are called.
+#: Pattern for the end of a pod's name, by the kind of its workload.
 POD_NAMES = {"Deployment": "-[a-z0-9]+-[a-z0-9]{5}", "ReplicaSet": "-[a-z0-9]{5}", "StatefulSet": "-[0-9]+"}
 
 
 def app_rules(app: App) -> list[dict[str, Any]]:
-    """Rule groups (as a rule file of Prometheus has them) of an app; none when it wants none or has nothing to watch.
+    """Return the rule groups of an app, in the format of Prometheus' rule files.
 
-    An app that scales on CPU or memory alone has no series of its own.
+    The list is empty if the app has alerts switched off or scales on CPU and memory only, which need no series of it.
     """
     rules = [rule for metric in app.metrics if metric.served for rule in _rules(app, metric)] if app.alerts else []
     return [{"name": f"autoscaled-app-{app.name}", "rules": rules}] if rules else []
@@ -78,11 +76,11 @@ def _alert(
 
 
 def missing(app: App, metric: Metric) -> str:
-    """Expression: how many ready pods have no value; for what is not of pods, 1 where there is no value."""
+    """Return a query for the number of ready pods without a value, or for 1 if an object has no value."""
     if metric.source != "pods":
-        return f"absent({query_of(app, metric)})"
+        return f"absent({query_for(app, metric)})"
     label = metric.labels["pod"]
-    values = query_of(app, metric)
+    values = query_for(app, metric)
     if label != "pod":
         values = f'label_replace({values}, "pod", "$1", "{label}", "(.*)")'
     ready = f'kube_pod_status_ready{{namespace="{app.namespace}",pod=~"{pods_of(app)}",condition="true"}}'
@@ -90,9 +88,9 @@ def missing(app: App, metric: Metric) -> str:
 
 
 def not_following(app: App, metric: Metric) -> str:
-    """Expression: the replicas that a metric demands, where the autoscaler wants clearly fewer."""
+    """Return a query for the replicas that a metric demands, if the autoscaler wants clearly fewer."""
     tolerance = quantity(str(app.behavior.get("scaleUp", {}).get("tolerance", TOLERANCE)))
-    wanted = f"clamp_max(sum({query_of(app, metric)}) / {quantity(metric.target):g}, {app.max_replicas})"
+    wanted = f"clamp_max(sum({query_for(app, metric)}) / {quantity(metric.target):g}, {app.max_replicas})"
     desired = (
         "kube_horizontalpodautoscaler_status_desired_replicas"
         f'{{namespace="{app.namespace}",horizontalpodautoscaler="{app.name}"}}'
@@ -100,8 +98,8 @@ def not_following(app: App, metric: Metric) -> str:
     return f"{wanted} > {1 + tolerance + SLACK:g} * max({desired})"
 
 
-def query_of(app: App, metric: Metric) -> str:
-    """The adapter's query for the metric of this app's pods, or of its object."""
+def query_for(app: App, metric: Metric) -> str:
+    """Return the adapter's query for the metric of this app's pods, or of its object."""
     matchers = {label: app.namespace for resource, label in metric.labels.items() if resource == "namespace"}
     grouped = metric.labels.get("pod" if metric.source == "pods" else metric.object_kind, "")
     if metric.source == "pods":
@@ -113,7 +111,7 @@ def query_of(app: App, metric: Metric) -> str:
 
 
 def pods_of(app: App) -> str:
-    """Regular expression (anchored, as Prometheus does) for the names of an app's pods."""
+    """Return a regular expression for the names of an app's pods. Prometheus anchors it."""
     return app.workload_name + POD_NAMES[app.workload_kind]
 
 

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""All apps of a cluster that are scaled: those its variables name, and those that the collection brings."""
+"""Entries of all autoscaled apps of a cluster: those of its variables, and those of apps that the collection brings."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..artifacts.build import ArtifactError
+from ..common.entry import Source
 from ..common.paths import COLLECTION
-from .model import AppError, Source
+from .model import AppError
 from .sample_apps import (
     STABILIZATION,
     catalogue,
@@ -20,7 +21,7 @@ from .sample_apps import (
 
 ROLES = COLLECTION / "roles"
 VARIABLE = "autoscaled_apps"
-#: Path in the demo app's entry, and the variable of role demo_app that sets it.
+#: Variable of role demo_app that sets a value of the demo app's entry, by the path of that value.
 DEMO_APP = {
     "scrape.interval": "demo_app_scrape_interval",
     "scale_on.target": "demo_app_target",
@@ -28,12 +29,12 @@ DEMO_APP = {
     "replicas.max": "demo_app_max_replicas",
     "behavior.scaleDown.stabilizationWindowSeconds": "demo_app_scale_down_stabilization",
 }
-#: Gives a cluster's variable by its name and the role that has its default ("" if none has).
+#: Returns a cluster's variable by its name and the role that has its default ("" if none has).
 Reader = Callable[[str, str], Any]
 
 
 def reader(variables: Mapping[str, Any], template: Callable[[Any], Any], load: Callable[[str], Any]) -> Reader:
-    """Function that gives variables as roles see them: what the cluster sets, or else the default of the role.
+    """Return a function that reads variables as roles do: the cluster's value, or the default of the role.
 
     ``template`` resolves a value, ``load`` reads a YAML file.
     """
@@ -47,9 +48,9 @@ def reader(variables: Mapping[str, Any], template: Callable[[Any], Any], load: C
 
 
 def all_entries(value: Reader, where: Callable[[str, str], str] = lambda _name, _path: "") -> list[tuple[Any, Source]]:
-    """Entries with their sources, those of the variable first, so that their numbers are those a person counts.
+    """Return entries with their sources. Those of the variable come first, so their numbers match its list.
 
-    ``where`` gives file and line of a path in a variable. `AppError` if the variable is no list.
+    ``where`` returns file and line of a path in a variable. Raise AppError if the variable is no list.
     """
     given = value(VARIABLE, "") or []
     if not isinstance(given, list):
@@ -59,11 +60,11 @@ def all_entries(value: Reader, where: Callable[[str, str], str] = lambda _name, 
         return lambda path: where(VARIABLE, f"[{number}].{path}")
 
     named = [(entry, Source(f"{VARIABLE}[{number}]", where=place(number))) for number, entry in enumerate(given)]
-    return [*named, *brought(value, where)]
+    return [*named, *own_entries(value, where)]
 
 
-def brought(value: Reader, where: Callable[[str, str], str]) -> Iterator[tuple[dict[str, Any], Source]]:
-    """Entries of the apps that the collection brings, as far as the cluster has them."""
+def own_entries(value: Reader, where: Callable[[str, str], str]) -> Iterator[tuple[dict[str, Any], Source]]:
+    """Return the entries of those apps of the collection that the cluster has."""
     if value("demo_app_state", "demo_app") == "present":
         entry: dict[str, Any] = {
             "name": "demo-app",
@@ -86,7 +87,7 @@ def brought(value: Reader, where: Callable[[str, str], str]) -> Iterator[tuple[d
         try:
             names = sample_app_names(value("sample_apps", ""))
         except ArtifactError:
-            # The role, and the checks before a run, say so.
+            # The role and preflight report it.
             names = []
         variables = {"behavior.scaleDown.stabilizationWindowSeconds": STABILIZATION}
         for sample in sample_entries(names, value(STABILIZATION, "sample_apps")):
@@ -101,7 +102,7 @@ def brought(value: Reader, where: Callable[[str, str], str]) -> Iterator[tuple[d
             )
 
 
-# The load that the demo app gets by default.
+#: Default load on the demo app.
 DEMO_LOAD = {
     "request": "POST http://demo-app.demo.svc:8080/click-button",
     "rate": 5,
@@ -110,9 +111,9 @@ DEMO_LOAD = {
 
 
 def load_of(name: str, entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return what a load on an app consists of by default; ``entries`` are those of all apps of the cluster.
+    """Return the default load on an app. ``entries`` are those of all apps of the cluster.
 
-    Of an app that is not the collection's own, request and series are empty. Raises KeyError for an unknown name.
+    Request and series are empty for an app that the collection does not bring. Raise KeyError for an unknown name.
     """
     namespaces = {entry["name"]: entry["namespace"] for entry in entries}
     loads = {app["name"]: app["load"] for _unused, app in sample_apps(list(catalogue()))}

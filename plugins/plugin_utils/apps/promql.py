@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the adapter's query templates become PromQL that Prometheus answers as the adapter needs it."""
+"""Expand the adapter's query templates, and check that the result is PromQL which the adapter can use."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ ALLOWED = '<<.Series>>, <<.LabelMatchers>>, <<.GroupBy>> and <<index .LabelValue
 
 
 class TemplateError(ValueError):
-    """A template holds what the adapter would not expand; the message says what is allowed."""
+    """A template contains an action that the adapter cannot expand. The message lists the allowed ones."""
 
 
 def expand(
     template: str, series: str, matchers: Mapping[str, str], group_by: str, patterns: Collection[str] = ()
 ) -> str:
-    """The query that the adapter makes of a template for values of labels, and the label it groups by.
+    """Return the query that the adapter makes of a template, for matchers (value by label) and the label to group by.
 
-    ``patterns`` are the labels whose values are regular expressions, as for the pods of an app.
+    ``patterns`` are the labels whose values are regular expressions. Raise TemplateError if an action is unknown.
     """
     fields = {
         ".Series": series,
@@ -38,40 +38,40 @@ def expand(
         if by_name := VALUE_BY_NAME.fullmatch(action[1]):
             return matchers.get(by_name[1], "")
         if action[1] not in fields:
-            raise TemplateError(f"holds {action[0]}; there are {ALLOWED}")
+            raise TemplateError(f"contains {action[0]}; allowed are {ALLOWED}")
         return fields[action[1]]
 
     return ACTION.sub(value, template)
 
 
 def problems(template: str, series: str, matchers: Mapping[str, str], group_by: str) -> Iterator[str]:
-    """What is wrong with a template, in words that follow its name; ``group_by`` is empty for an external metric."""
+    """Return the errors of a template. ``group_by`` is empty for an external metric."""
     try:
         query = expand(template, series, matchers, group_by)
     except TemplateError as error:
         yield str(error)
         return
     if ".LabelMatchers" not in ACTION.findall(template):
-        yield "must have <<.LabelMatchers>>, or it looks at the series of everybody"
+        yield "must contain <<.LabelMatchers>>; without it the query reads the series of all apps"
     try:
         parsed = promql_parser.parse(query)
     except ValueError as error:
-        yield f"is no PromQL: {error}, in {query}"
+        yield f"is not valid PromQL: {error}, in {query}"
         return
     try:
-        # Only a vector can be summed.
+        # sum() accepts an instant vector only.
         promql_parser.parse(f"sum({query}\n)")
     except ValueError:
-        yield f"must give a value for each object (an instant vector); {query} gives none"
+        yield f"must return a value for each object (an instant vector); {query} does not"
         return
     while isinstance(parsed, promql_parser.ParenExpr):
         parsed = parsed.expr
     if group_by and isinstance(parsed, promql_parser.AggregateExpr) and not keeps(parsed, group_by):
-        yield f"loses the label {group_by}, so that nobody knows whose value it is: end it with by (<<.GroupBy>>)"
+        yield f"drops the label {group_by}, which names the object of a value; end the query with by (<<.GroupBy>>)"
 
 
 def keeps(expression: promql_parser.AggregateExpr, label: str) -> bool:
-    """Whether what is aggregated still has a label."""
+    """Return whether the result of an aggregation still has a label."""
     modifier = expression.modifier
     if str(expression.op) in ("topk", "bottomk", "limitk", "limit_ratio"):
         return True
@@ -81,7 +81,7 @@ def keeps(expression: promql_parser.AggregateExpr, label: str) -> bool:
 
 
 def shortest_window(query: str) -> float:
-    """The shortest range in a query, in seconds; infinite when it has none."""
+    """Return the shortest range of a query in seconds, infinity if it has none."""
     found: list[float] = [math.inf]
 
     def look(node: promql_parser.Expr) -> None:

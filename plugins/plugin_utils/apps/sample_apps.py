@@ -1,10 +1,9 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""The sample apps: which there are, which of them a cluster has, and their entries of ``autoscaled_apps``."""
+"""The catalogue of sample apps, the names that a cluster chose, and their entries of ``autoscaled_apps``."""
 
 from __future__ import annotations
 
-import difflib
 import functools
 from collections.abc import Iterator
 from typing import Any
@@ -13,24 +12,25 @@ import yaml
 
 from ..artifacts.build import ArtifactError
 from ..common.paths import COLLECTION
+from ..common.text import suggestion
 
 VARIABLE = "sample_apps"
-# Variable that sets the same in every entry, in seconds.
+#: Variable with the stabilization window of all sample apps, in seconds.
 STABILIZATION = "sample_apps_scale_down_stabilization"
 
 
 @functools.cache
 def catalogue() -> dict[str, dict[str, Any]]:
-    """Return what there is by name, as the role's variables say."""
+    """Return all sample apps by name, from the variables of role sample_apps."""
     text = (COLLECTION / "roles" / "sample_apps" / "vars" / "main.yml").read_text(encoding="utf-8")
-    # With libyaml a tenth of the time, in every task that asks for a version.
+    # libyaml needs a tenth of the time, and each task that looks up a version reads this file.
     return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["__sample_apps_catalogue"]  # noqa: S506 - both are safe
 
 
 def sample_app_names(value: object) -> list[str]:
-    """Return the names that the variable has, each once, in their order.
+    """Return the names in the variable, each once, in their order. Raise ArtifactError for unknown names.
 
-    A text is read as YAML: ``-e sample_apps=[node,spring]`` gives one. Raises ArtifactError with what is wrong.
+    Text is read as YAML, because ``-e sample_apps=[node,spring]`` sets text.
     """
     names = value
     if isinstance(value, str):
@@ -54,12 +54,11 @@ def sample_app_names(value: object) -> list[str]:
 def _hint(name: object) -> str:
     if name in ("flask", "demo_app", "demo-app"):
         return " (the Flask app is the demo app, which role demo_app brings)"
-    near = difflib.get_close_matches(str(name), list(catalogue()), n=1)
-    return f"; did you mean {near[0]}?" if near else ""
+    return suggestion(name, catalogue())
 
 
 def sample_apps(names: list[str]) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Return namespace and description of each autoscaled app of the named samples."""
+    """Yield namespace and description of each autoscaled app of the named samples."""
     for name in names:
         for app in catalogue()[name]["apps"]:
             yield catalogue()[name]["namespace"]["name"], app

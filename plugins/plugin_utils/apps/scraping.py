@@ -2,8 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Scrape jobs of a Prometheus without operator.
 
-Targets get the labels that the operator gives to those of its monitors, so that rules, dashboards and autoscalers are
-the same with both.
+Targets get the same labels as from the operator's monitors, so that rules, dashboards and autoscalers work with both.
 """
 
 from __future__ import annotations
@@ -11,39 +10,39 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 import yaml
 
-if TYPE_CHECKING:  # apps.py makes objects with what is here
-    from ..kube.client import JSON
-    from .model import App, Scrape
+from .model import App, Scrape
+
+JSON = dict[str, Any]
 
 NAMESPACE = "prom"
 #: ConfigMap with the jobs and rules of autoscaled apps, in NAMESPACE.
 APPS = "prometheus-apps"
 ANNOTATED_FILE = "annotated.yml"
 ANNOTATION = "prometheus_io_"
-#: Jobs that take whatever is annotated; only these may have no target.
+#: Jobs that scrape all annotated Services and pods. Only these jobs may have no target.
 ANNOTATED_SERVICES, ANNOTATED_PODS = "annotated-services", "annotated-pods"
-#: Labels of service discovery that say what controls a pod.
+#: Labels of service discovery that name the controller of a pod.
 CONTROLLER = ("pod_controller_kind", "pod_controller_name")
 _META = "__meta_kubernetes_"
 _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
-#: For what asks who is there, and has a certificate of the cluster's CA.
+#: Credentials for targets that authenticate requests and have a certificate of the cluster's CA.
 _TOKEN = {"credentials_file": f"{_ACCOUNT}/token"}
 _CA = {"ca_file": f"{_ACCOUNT}/ca.crt"}
-#: Pods that have ended keep their address for a while.
+#: A pod that has ended keeps its address for a while, which another pod may have by now.
 _NOT_ENDED = {"action": "drop", "source_labels": [f"{_META}pod_phase"], "regex": "Failed|Succeeded"}
 
 
 def label(target: str, source: str) -> JSON:
-    """Relabeling that copies a label of service discovery."""
+    """Return a relabeling that copies a label of service discovery."""
     return {"source_labels": [f"{_META}{source}"], "target_label": target}
 
 
 def keep(source: str, regex: str) -> JSON:
-    """Relabeling that keeps targets whose label of service discovery matches."""
+    """Return a relabeling that keeps targets whose label of service discovery matches."""
     return {"action": "keep", "source_labels": [f"{_META}{source}"], "regex": regex}
 
 
@@ -52,16 +51,17 @@ _SERVICE_LABELS = [*_POD_LABELS, label("service", "service_name")]
 
 
 def component_jobs(components: Collection[str], apiserver_series: str) -> list[JSON]:
-    """Jobs of kubelets, of API servers, and of those components that an annotation cannot describe.
+    """Return the jobs of kubelets, API servers, and those components that annotations cannot describe.
 
-    That is: a token to show, samples that name their own pod, or another ``instance`` than the address. Of API servers
-    those series are kept that match: a regular expression for the name and the label ``le``.
+    An annotation cannot describe credentials, samples that name a pod themselves, or an ``instance`` that is not the
+    address. ``apiserver_series`` is a regular expression for the series of API servers to keep: ``NAME;LE``, their
+    name and label ``le``.
     """
     kubelet = {
         "scheme": "https",
         "authorization": _TOKEN,
         "tls_config": _CA,
-        # cAdvisor's own namespace and pod labels say what is measured.
+        # The labels namespace and pod of cAdvisor's samples name the pod that was measured.
         "honor_labels": True,
         "kubernetes_sd_configs": [{"role": "node"}],
         "relabel_configs": [
@@ -71,12 +71,12 @@ def component_jobs(components: Collection[str], apiserver_series: str) -> list[J
         ],
     }
     apiserver = {
-        # Its answer is larger than those of all others together, 6 MiB on a cluster that just began.
+        # The response is larger than all others together: 6 MiB on a new cluster.
         "scrape_interval": "60s",
         "scrape_timeout": "20s",
         "scheme": "https",
         "authorization": _TOKEN,
-        # Every API server puts this name into its certificate; not every one its address.
+        # The certificate of each API server has this name, but not always its address.
         "tls_config": {**_CA, "server_name": "kubernetes.default.svc"},
         "kubernetes_sd_configs": [{"role": "endpointslice", "namespaces": {"names": ["default"]}}],
         "relabel_configs": [keep("service_name", "kubernetes"), keep("endpointslice_port_name", "https")],
@@ -86,7 +86,7 @@ def component_jobs(components: Collection[str], apiserver_series: str) -> list[J
     }
     jobs = {
         "node_exporter": _service_job("node-exporter", "node-exporter", "http", label("instance", "pod_node_name")),
-        # Its labels namespace and pod name the object that a sample is about, not kube-state-metrics itself.
+        # The labels namespace and pod of its samples name the described object, not kube-state-metrics.
         "kube_state_metrics": {
             **_service_job("kube-state-metrics", "monitoring", "http-metrics"),
             "honor_labels": True,
@@ -124,10 +124,10 @@ def _secured_job(name: str, namespace: str, port: str) -> JSON:
 
 
 def annotated_jobs(apps: Iterable[App] = ()) -> list[JSON]:
-    """Jobs of all Services and pods that are annotated ``prometheus.io/scrape: "true"``.
+    """Return the jobs of all Services and pods that are annotated ``prometheus.io/scrape: "true"``.
 
-    What a job of one of the apps scrapes, or what two of these would find, is scraped once: a sample that comes in
-    twice doubles every rate. An app's own job goes first, then the pod's annotation, then the Service's.
+    Each target is scraped by one job only, because a sample that is stored twice doubles each rate. An app's own job
+    takes precedence over the pod's annotation, and that over the Service's.
     """
     return [
         {
@@ -140,7 +140,7 @@ def annotated_jobs(apps: Iterable[App] = ()) -> list[JSON]:
                     "source_labels": [f"{_META}pod_annotation_{ANNOTATION}scrape"],
                     "regex": "true",
                 },
-                # Without a port of a Service these are ports of its pods that it does not lead to.
+                # Targets without a port of the Service are other ports of its pods.
                 keep("endpointslice_port", ".+"),
                 *_annotated("service", "endpointslice_port", apps),
                 *_SERVICE_LABELS,
@@ -165,7 +165,7 @@ def annotated_jobs(apps: Iterable[App] = ()) -> list[JSON]:
 
 
 def _annotated(what: str, port: str, apps: Iterable[App]) -> list[JSON]:
-    """Relabelings that follow the annotations port (among those that are declared), path and scheme."""
+    """Return relabelings that follow the annotations port (among the declared ports), path and scheme."""
     annotation = f"{_META}{what}_annotation_{ANNOTATION}"
     wanted = "__tmp_port"
     return [
@@ -180,7 +180,7 @@ def _annotated(what: str, port: str, apps: Iterable[App]) -> list[JSON]:
 
 
 def _not_of(app: App, scrape: Scrape) -> JSON:
-    """Relabeling that drops what the app's own job scrapes."""
+    """Return a relabeling that drops the targets of the app's own job."""
     # The name of a Service's port may be that of another port, or of none, in the pod.
     port = ".*" if scrape.service else re.escape(str(scrape.port))
     return {
@@ -192,7 +192,7 @@ def _not_of(app: App, scrape: Scrape) -> JSON:
 
 
 def controller_pattern(app: App) -> str:
-    """Regular expression (anchored, as Prometheus does) for kind and name of what controls an app's pods."""
+    """Return a regular expression for ``KIND/NAME`` of the controller of an app's pods. Prometheus anchors it."""
     name = re.escape(app.workload_name)
     if app.workload_kind == "Deployment":
         return f"ReplicaSet/{name}-[a-z0-9]+"
@@ -200,17 +200,17 @@ def controller_pattern(app: App) -> str:
 
 
 def _port_label(scrape: Scrape) -> str:
-    """Label of service discovery that a pod's port is compared with: its name or number."""
+    """Return the label of service discovery for a pod's port: its name or its number."""
     return f"pod_container_port_{'name' if isinstance(scrape.port, str) else 'number'}"
 
 
 def job_name(app: App) -> str:
-    """Name of an app's own job."""
+    """Return the name of an app's own job."""
     return f"app/{app.namespace}/{app.name}"
 
 
 def standalone_scrape_config(app: App, scrape: Scrape) -> JSON:
-    """The job of an app: the pods of its workload, or those behind its Service."""
+    """Return the job of an app. Its targets are the pods of the workload, or the pods behind the Service."""
     if scrape.service:
         role, labels = "endpointslice", _SERVICE_LABELS
         chosen = keep("service_name", re.escape(scrape.service))
@@ -238,7 +238,7 @@ def standalone_scrape_config(app: App, scrape: Scrape) -> JSON:
 
 
 def job_files(components: Collection[str], apiserver_series: str) -> dict[str, str]:
-    """Jobs that there are without any app, as files of YAML by name."""
+    """Return the jobs that do not depend on apps, as YAML by file name."""
     return {
         "components.yml": _as_yaml({"scrape_configs": component_jobs(components, apiserver_series)}),
         ANNOTATED_FILE: _as_yaml({"scrape_configs": annotated_jobs()}),
@@ -246,9 +246,9 @@ def job_files(components: Collection[str], apiserver_series: str) -> dict[str, s
 
 
 def standalone_objects(apps: Sequence[App], groups: Sequence[JSON] = ()) -> list[JSON]:
-    """The ConfigMap from which Prometheus reads the jobs of apps and their groups of rules; none where it is empty.
+    """Return the ConfigMap with the jobs and rule groups of apps, or an empty list if there are none.
 
-    Its jobs of what is annotated take the place of those that Prometheus has without it.
+    Prometheus reads the jobs of annotated targets from this ConfigMap instead of its own file.
     """
     jobs = [standalone_scrape_config(app, app.scrape) for app in apps if app.scrape]
     if not jobs and not groups:
@@ -269,5 +269,5 @@ def standalone_objects(apps: Sequence[App], groups: Sequence[JSON] = ()) -> list
 
 
 def _as_yaml(content: JSON) -> str:
-    # By way of JSON: what is there twice is written twice, not as a reference.
+    # JSON copies objects that occur twice; YAML would write the second one as a reference.
     return str(yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False, width=120))

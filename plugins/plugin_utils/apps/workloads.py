@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Whether the workloads of autoscaled apps, as they are in the cluster, can be scaled as their entries say."""
+"""Check that the workloads in a cluster can be scaled as the entries of their apps demand."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
+from ..common.entry import Findings, Source
 from ..kube.client import Api, ApiError
 from ..kube.waiting import in_parallel
-from .model import App, Findings, Metric, Source
+from .model import App, Metric
 
 
 def examine_workloads(api: Api, pairs: Iterable[tuple[App, Source]]) -> Findings:
-    """Look at the workloads of apps that users bring; those that the collection makes may be about to change."""
+    """Return errors and warnings about the workloads of users' apps. The run may yet change the collection's own."""
     findings = Findings()
-    for found in in_parallel(lambda pair: _examine(api, *pair), [pair for pair in pairs if pair[1].users]):
+    for found in in_parallel(lambda pair: _examine(api, *pair), [pair for pair in pairs if pair[1].from_user]):
         findings.errors += found.errors
         findings.warnings += found.warnings
     return findings
@@ -50,10 +51,10 @@ def _examine(api: Api, app: App, source: Source) -> Findings:
 def lacking(
     metric: Metric, title: str, pod: Mapping[str, Any], defaults: Callable[[], Sequence[Mapping[str, Any]]]
 ) -> list[str]:
-    """Say what a workload's pods lack to be scaled on a resource.
+    """Return an error if a workload's pods cannot be scaled on a resource.
 
-    Utilization is the share of what was requested: without a request of every container that counts, there is none.
-    ``defaults`` gives what the namespace requests for containers that say nothing.
+    Utilization is a share of the request, so each container that counts needs a request. ``defaults`` returns the
+    limits that the namespace sets for containers without a request.
     """
     side_cars = [item for item in pod.get("initContainers") or [] if item.get("restartPolicy") == "Always"]
     containers = {item["name"]: item.get("resources") or {} for item in [*pod["containers"], *side_cars]}
@@ -65,7 +66,7 @@ def lacking(
     if not metric.container and metric.resource in whole:
         return []
     wanted = [metric.container] if metric.container else list(containers)
-    # A limit without a request is a request, too.
+    # Kubernetes sets the request of a container that has only a limit to that limit.
     missing = [
         name
         for name in wanted

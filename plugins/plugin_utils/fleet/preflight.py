@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import ipaddress
 import itertools
@@ -20,6 +19,7 @@ from ..apps.sample_apps import sample_app_names
 from ..artifacts.build import ArtifactError, Builder, Cache, machine_architecture, versioned_pins
 from ..artifacts.sources import SOURCES, Request
 from ..common.paths import cache_directory
+from ..common.text import suggestion
 from ..kube.client import (
     KubeconfigError,
     check_kubeconfig,
@@ -28,6 +28,8 @@ from ..kube.client import (
 from .clusters import CLUSTER_VARIABLES
 
 LEAST_RESOLUTION = 10
+#: All hosts have mostly the same variables, and a comparison with all known ones is slow.
+_suggestion = functools.cache(suggestion)
 # How alike a variable must be to one of a role to be taken for a misspelling of it (1.0: equal).
 LIKENESS = 0.9
 LIKENESS_WITHIN_ROLE = 0.75
@@ -131,25 +133,18 @@ def check_names(
         if name in known or name.startswith(("ansible_", "inventory_")) or name in CLUSTER_VARIABLES:
             continue
         owner = max((role for role in roles if name.startswith(f"{role}_")), key=len, default=None)
-        near = _nearest(name, known, LIKENESS_WITHIN_ROLE if owner else LIKENESS)
-        if not owner and not near:
+        hint = _suggestion(name, known, LIKENESS_WITHIN_ROLE if owner else LIKENESS)
+        if not owner and not hint:
             continue
         where = f" ({wheres[name]})" if wheres.get(name) else ""
         if name in FORMER_VARIABLES:
             found[name] = f"{name}{where}: is not there any more; say {FORMER_VARIABLES[name]}"
         elif owner:
-            hint = f"did you mean {near}?" if near else f"it has {', '.join(sorted(roles[owner]))}"
-            found[name] = f"{name}{where}: role {owner} has no such variable; {hint}"
+            hint = hint or f"; it has {', '.join(sorted(roles[owner]))}"
+            found[name] = f"{name}{where}: role {owner} has no such variable{hint}"
         else:
-            found[name] = (
-                f"{name}{where}: no role has such a variable; did you mean {near}? (Rename it if it is your own.)"
-            )
+            found[name] = f"{name}{where}: no role has such a variable{hint} (Rename it if it is your own.)"
     return found
-
-
-@functools.cache
-def _nearest(name: str, known: frozenset[str], likeness: float) -> str | None:
-    return next(iter(difflib.get_close_matches(name, known, n=1, cutoff=likeness)), None)
 
 
 def check_version(version: Setting, pinned: Sequence[str]) -> list[str]:
@@ -225,9 +220,8 @@ def _receiver_problems(name: str, receiver: Mapping[str, Any]) -> list[str]:
     wrong = []
     for key, entries in receiver.items():
         if key not in RECEIVERS:
-            near = difflib.get_close_matches(str(key), RECEIVERS, n=1)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(RECEIVERS)}"
-            wrong.append(f"{name}.{key}: Alertmanager has no such kind of receiver; {hint}")
+            hint = suggestion(key, RECEIVERS) or f"; there are {', '.join(RECEIVERS)}"
+            wrong.append(f"{name}.{key}: Alertmanager has no such kind of receiver{hint}")
         elif not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
             wrong.append(f"{name}.{key}: must be a list of dictionaries")
         else:

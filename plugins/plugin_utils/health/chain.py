@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import datetime
-import difflib
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from ..apps.scraping import (
     job_name,
     standalone_scrape_config,
 )
-from ..common.text import shorten
+from ..common.text import nearest, shorten
 from ..kube.client import ApiError
 from ..kube.objects import (
     condition,
@@ -182,7 +181,7 @@ def workload(facts: Watched, case: Case) -> Finding:
         names = [
             entry["metadata"]["name"] for entry in facts.items(f"/apis/apps/v1/namespaces/{app.namespace}/{plural}")
         ]
-        near = difflib.get_close_matches(app.workload_name, names, n=1)
+        near = nearest(app.workload_name, names)
         hint = f"; there is {near[0]}" if near else f"; there are {shorten(names)}" if names else ""
         evidence = f"there is no {app.workload_kind} {app.workload_name} in namespace {app.namespace}{hint}"
         return broken("workload_missing", here, evidence, case.values())
@@ -672,7 +671,7 @@ def pod_series(facts: Watched, case: Case, metric: Metric, name: str) -> tuple[F
     # Of the app's own job: those of the kubelets have series about the same pod.
     job = f'{{namespace="{case.app.namespace}",pod="{missing[0]}",job="{case.app.name}"}}'
     names = counted(facts, case, job, "__name__")
-    near = difflib.get_close_matches(name, names, n=NEAREST, cutoff=LIKENESS)
+    near = nearest(name, names, NEAREST, LIKENESS)
     if near:
         return broken("series_renamed", here, f"{lacking}; the pod has {', '.join(near)}", case.values()), ""
     evidence = f"{lacking}; the pod has {len(names)} others, none of a similar name"
@@ -697,7 +696,7 @@ def any_series(facts: Watched, case: Case, metric: Metric, name: str) -> tuple[F
     if name in names:
         evidence = f"{chosen} has no samples, though {name} exists with other labels"
         return broken("series_unlabelled", here, evidence, case.values()), ""
-    near = difflib.get_close_matches(name, names, n=NEAREST, cutoff=LIKENESS)
+    near = nearest(name, names, NEAREST, LIKENESS)
     if near:
         return broken("series_renamed", here, f"{chosen} has no samples; there is {', '.join(near)}", case.values()), ""
     return broken("series_absent", here, f"{chosen} has no samples, nor has a similar name", case.values()), ""

@@ -9,15 +9,15 @@ diagnosis, later ones are its consequences as a rule.
 
 from __future__ import annotations
 
-import difflib
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from ..apps.model import App, app_objects
-from ..common.text import aligned
+from ..apps.model import App
+from ..apps.objects import app_objects
+from ..common.text import aligned, suggestion
 from ..kube.client import CONNECTIONS, ApiError
 from ..kube.prometheus import PrometheusError
 from .causes import CAUSES, GENERAL, LINKS, Finding
@@ -99,10 +99,9 @@ def choose(apps: Sequence[App], names: Sequence[str]) -> list[App]:
     known = {app.name: app for app in apps}
     unknown = [name for name in names if name not in known]
     if unknown:
-        near = difflib.get_close_matches(unknown[0], known, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
         there = f"there are {', '.join(known)}" if known else "there are no autoscaled apps"
-        raise UnknownAppError(f"app = {', '.join(unknown)!r} has no entry in autoscaled_apps; {there}{hint}")
+        hint = there + suggestion(unknown[0], known)
+        raise UnknownAppError(f"app = {', '.join(unknown)!r} has no entry in autoscaled_apps; {hint}")
     return [known[name] for name in names] if names else list(apps)
 
 

@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.action.reach import servers_of_groups
 from ansible_collections.kubescale.fleet.plugins.lookup.metrics_server_resources import requests_for
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.adapter import adapter_rights
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.rules import adapter_rights
 
 from tests.unit.repository.test_api_roles import of_kind, render
 

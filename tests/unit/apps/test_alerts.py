@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.alerts import app_rules, pods_of
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import app_objects, parse_apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.objects import app_objects
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 FILES = sorted((REPOSITORY / "roles/prometheus/files/rules").glob("*.yaml"))

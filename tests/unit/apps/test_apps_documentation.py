@@ -9,7 +9,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps import model as apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import OBJECTS, Scrape
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.objects import autoscaler
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import ENTRY, examine_apps, parse_apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.scale_on import FUNCTIONS, SCALE_ON
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs/autoscaled-apps.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(autoscaled_apps:.*?)```", PAGE, re.S)
@@ -26,11 +29,11 @@ def rows(heading: str) -> dict[str, str]:
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_examples_do_what_they_say(text: str) -> None:
     entries = yaml.safe_load(text)["autoscaled_apps"]
-    findings = apps.examine_apps(entries)
+    findings = examine_apps(entries)
     assert (findings.errors, findings.warnings) == ([], [])
     made = []
-    for app in apps.parse_apps(entries):
-        for metric in apps.autoscaler(app)["spec"]["metrics"]:
+    for app in parse_apps(entries):
+        for metric in autoscaler(app)["spec"]["metrics"]:
             kind = metric["type"]
             body = metric[kind[0].lower() + kind[1:]]
             made.append(f"{kind} {body['metric']['name'] if 'metric' in body else body['name']}")
@@ -43,18 +46,18 @@ def test_there_is_an_example_of_every_kind() -> None:
     metrics = [
         metric
         for text in EXAMPLES
-        for app in apps.parse_apps(yaml.safe_load(text)["autoscaled_apps"])
+        for app in parse_apps(yaml.safe_load(text)["autoscaled_apps"])
         for metric in app.metrics
     ]
-    assert {metric.function for metric in metrics if metric.served} == {*apps.FUNCTIONS, ""}
+    assert {metric.function for metric in metrics if metric.served} == {*FUNCTIONS, ""}
     assert any(metric.over for metric in metrics)
-    assert {metric.object_kind for metric in metrics} == {*apps.OBJECTS, ""}
+    assert {metric.object_kind for metric in metrics} == {*OBJECTS, ""}
 
 
 def test_every_key_is_there_with_its_default() -> None:
-    scrape = {f"scrape.{item.name}": item.default for item in fields(apps.Scrape)}
+    scrape = {f"scrape.{item.name}": item.default for item in fields(Scrape)}
     said = rows("## Keys of an entry")
-    assert said.keys() == {*apps.ENTRY, *scrape, "replicas.min", "replicas.max"} - {"replicas"}
+    assert said.keys() == {*ENTRY, *scrape, "replicas.min", "replicas.max"} - {"replicas"}
     assert {name: said[name] for name, default in scrape.items() if name != "scrape.port" and default} == {
         name: str(default) for name, default in scrape.items() if name != "scrape.port" and default
     }
@@ -64,12 +67,12 @@ def test_every_key_is_there_with_its_default() -> None:
         "workload": "deployment/a",
         "scale_on": {"metric": "a_bucket", "target": 1},
     }
-    (app,) = apps.parse_apps([least])
+    (app,) = parse_apps([least])
     assert (said["replicas.min"], said["replicas.max"]) == (str(app.min_replicas), str(app.max_replicas))
     assert said["alerts"] == str(app.alerts).lower()
     assert {key for key, default in said.items() if default == "required"} == {*least, "scrape.port"}
     said = rows("## What it scales on")
-    assert said.keys() == set(apps.SCALE_ON)
+    assert said.keys() == set(SCALE_ON)
     (metric,) = app.metrics
     assert (said["window"], said["quantile"]) == (str(metric.window), str(metric.quantile))
     assert said["target_type"] == metric.target_type

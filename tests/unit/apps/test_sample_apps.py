@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.catalogue import DEMO_LOAD, all_entries, load_of
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import parse_apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.sample_apps import (
     catalogue,
     sample_app_names,

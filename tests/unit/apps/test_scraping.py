@@ -8,7 +8,9 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps import scraping
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import App, app_objects, parse_apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import App
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.objects import app_objects
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps
 
 META = "__meta_kubernetes_"
 ENTRY: dict[str, Any] = {

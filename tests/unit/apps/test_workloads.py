@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import Findings, Source, parse_pairs
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_pairs
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.workloads import examine_workloads
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.entry import Findings, Source
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import ApiError
 
 WORKLOAD = "/apis/apps/v1/namespaces/shop/deployments/shop"
@@ -38,7 +39,7 @@ def workload(*resources: Any, **pod: Any) -> dict[str, Any]:
 
 def examine(answers: dict[str, Any], *scale_on: dict[str, Any], users: bool = True) -> Findings:
     entry = {"name": "shop", "namespace": "shop", "workload": "deployment/shop", "scale_on": list(scale_on)}
-    source = Source("autoscaled_apps[0]", where=lambda path: f"all.yml:{len(path)}", users=users)
+    source = Source("autoscaled_apps[0]", where=lambda path: f"all.yml:{len(path)}", from_user=users)
     return examine_workloads(Api(**answers), parse_pairs([entry], [source]))
 
 

@@ -15,7 +15,9 @@ from urllib.parse import parse_qs, unquote, urlsplit
 import doctor_table
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import App, app_objects, parse_apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import App
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.objects import app_objects
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.scraping import standalone_scrape_config
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.health import chain as doctor_chain
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.health import cluster as doctor_cluster

@@ -12,7 +12,7 @@ from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import lookup_loader
 from ansible.template import Templar
 from ansible_collections.kubescale.fleet.plugins.lookup import kept_secret
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import parse_apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import ApiError
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import parse_apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.sample_apps import sample_entries
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import load_pins
 

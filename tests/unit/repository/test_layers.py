@@ -23,7 +23,7 @@ FLOORS = {
     "report": 5,
 }
 #: Files that describe an app entry. They are usable without a cluster.
-MODEL = ("model", "entries", "parse", "objects", "rules", "alerts", "promql")
+MODEL = ("model", "parse", "scale_on", "objects", "rules", "scraping", "alerts", "promql")
 
 
 def imports_of(file: Path) -> set[str]:
