@@ -8,7 +8,9 @@ from pathlib import Path
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-NAME = re.compile(r"(?:ansible_collections\.)?\b([a-z]+\.[a-z]+)\.(?:plugins|[a-z0-9_]+:)|connection: ([a-z]+\.[a-z]+)\.")
+NAME = re.compile(
+    r"(?:ansible_collections\.)?\b([a-z]+\.[a-z]+)\.(?:plugins|[a-z0-9_]+:)|connection: ([a-z]+\.[a-z]+)\."
+)
 
 
 def collections_used(*patterns: str) -> set[str]:
