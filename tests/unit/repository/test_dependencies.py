@@ -14,7 +14,7 @@ NAME = re.compile(
 
 
 def collections_used(*patterns: str) -> set[str]:
-    """Return the collections, ours and ansible.builtin aside, that YAML tasks and Python imports of these files name."""
+    """Return the collections of others that tasks and imports in these files name."""
     texts = (file.read_text(encoding="utf-8") for pattern in patterns for file in REPOSITORY.glob(pattern))
     found = {name for text in texts for match in NAME.findall(text) for name in match if name}
     return found & {"kubernetes.core", "community.crypto", "containers.podman", "ansible.posix", "ansible.utils"}
