@@ -18,8 +18,8 @@ from ..plugin_utils.kube.client import (
     ApiError,
     KubeconfigError,
     connect,
-    read_kubeconfig,
 )
+from ..plugin_utils.kube.kubeconfig import read_kubeconfig
 from ..plugin_utils.machines.joining import (
     JoinError,
     JoinToken,

@@ -21,6 +21,7 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply imp
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.drift import Component, Drift, describe, examine
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import History
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.transport import Request, Transport
 
 from .cluster import control_plane
 from .test_apply_set import config_map, crd, deployment, namespace, secret, thing
@@ -96,13 +97,13 @@ def test_it_takes_few_requests_and_changes_nothing(
     edit(api, ("v1", "ConfigMap"), name, "settings", {"data": {"a": "theirs"}}, "kubectl-edit")
     api.resources()
     sent: list[tuple[str, Any]] = []
-    real = Api._send_once
+    real = Transport.send_once
 
-    def send(self: Api, method: str, path: str, query: Any = None, *arguments: Any, **options: Any) -> Any:
-        sent.append((method, query))
-        return real(self, method, path, query, *arguments, **options)
+    def send(self: Transport, request: Request) -> Any:
+        sent.append((request.method, request.query))
+        return real(self, request)
 
-    monkeypatch.setattr(Api, "_send_once", send)
+    monkeypatch.setattr(Transport, "send_once", send)
     assert not examine(api).in_sync
     # Tried are only what somebody has changed, and the Secret.
     assert [query["dryRun"] for method, query in sent if method != "GET"] == ["All", "All"]

@@ -23,6 +23,7 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply imp
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import History, Revision
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api, connect
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import parse_definition
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.transport import Request, Transport
 
 from .test_apply_set import actions, config_map, crd, deployment, namespace, secret
 
@@ -39,13 +40,13 @@ def history(api: Api, name: str) -> History:
 def sent(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
     """Method and path of every request that is sent."""
     found: list[tuple[str, str]] = []
-    real = Api._send_once
+    real = Transport.send_once
 
-    def send(self: Api, method: str, path: str, *arguments: Any, **options: Any) -> Any:
-        found.append((method, path))
-        return real(self, method, path, *arguments, **options)
+    def send(self: Transport, request: Request) -> Any:
+        found.append((request.method, request.path))
+        return real(self, request)
 
-    monkeypatch.setattr(Api, "_send_once", send)
+    monkeypatch.setattr(Transport, "send_once", send)
     return found
 
 

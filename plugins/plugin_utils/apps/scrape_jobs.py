@@ -24,7 +24,8 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from ..kube.client import JSON, YAML_LOADER, Api, ApiError
+from ..common.yaml_io import YAML_LOADER
+from ..kube.client import JSON, Api, ApiError
 from ..kube.manifests import REMINDER_ANNOTATION, Ref, ref_of
 from ..kube.prometheus import Answer, PrometheusError, prometheus_data
 from ..kube.readiness import READY, Verdict, readiness
@@ -133,7 +134,7 @@ def wanted_jobs(objects: Iterable[JSON]) -> list[Job]:
 
 def jobs_of(configuration: str) -> dict[str, Job]:
     """Jobs of a configuration of Prometheus, by name."""
-    parsed = yaml.load(configuration, YAML_LOADER) or {}  # noqa: S506 - a safe loader, see kube
+    parsed = yaml.load(configuration, YAML_LOADER) or {}  # noqa: S506 - a safe loader
     return {
         entry["job_name"]: Job(
             entry["job_name"],

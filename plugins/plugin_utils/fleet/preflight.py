@@ -20,11 +20,7 @@ from ..artifacts.build import ArtifactError, Builder, Cache, machine_architectur
 from ..artifacts.sources import SOURCES, Request
 from ..common.paths import cache_directory
 from ..common.text import suggestion
-from ..kube.client import (
-    KubeconfigError,
-    check_kubeconfig,
-    read_kubeconfig,
-)
+from ..kube.kubeconfig import KubeconfigError, check_kubeconfig, read_kubeconfig
 from .clusters import CLUSTER_VARIABLES
 
 LEAST_RESOLUTION = 10

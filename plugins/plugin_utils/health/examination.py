@@ -10,8 +10,9 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 from urllib.parse import urlsplit
 
-from ..kube.client import CONNECT_TIMEOUT, Api, Event, Value
+from ..kube.client import Api, Event, Value
 from ..kube.prometheus import SERVICES
+from ..kube.transport import CONNECT_TIMEOUT
 from .cluster import Seen
 from .settings import CUSTOM_API, EXTERNAL_API, RESOURCE_API, Settings
 

@@ -12,7 +12,8 @@ from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
-from .client import JSON, YAML_DUMPER, YAML_LOADER, Value
+from ..common.yaml_io import YAML_DUMPER, YAML_LOADER
+from .objects import JSON, Value
 from .parsed_files import parsed
 
 #: Order of application; kinds that are named nowhere are custom resources and belong to PHASE_CUSTOM.

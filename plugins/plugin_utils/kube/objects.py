@@ -9,6 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import urlencode
 
+#: A JSON object, and any JSON value.
+JSON = dict[str, Any]
+Value = Any
 #: Expressions of a label selector as the query parameter ``labelSelector`` has them.
 _EXPRESSIONS = {
     "In": "{key} in ({values})",

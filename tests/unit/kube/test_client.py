@@ -14,7 +14,8 @@ from typing import Any, ClassVar
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common import yaml_io
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import transport
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import (
     ApiError,
     KubeconfigError,
@@ -200,7 +201,7 @@ class Restarting(Handler):
 
 @pytest.fixture
 def restarting(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(kube, "_LOOK_AGAIN", 0.01)
+    monkeypatch.setattr(transport, "_POLL_INTERVAL", 0.01)
     listener = ThreadingHTTPServer(("127.0.0.1", 0), Restarting)
     thread = threading.Thread(target=listener.serve_forever, args=(0.01,))
     thread.start()
@@ -294,4 +295,4 @@ def test_a_kind_that_was_just_made_can_be_added(tmp_path: Path, server: str) -> 
 
 
 def test_yaml_is_read_by_libyaml() -> None:
-    assert kube.YAML_LOADER.__name__ == "CSafeLoader"
+    assert yaml_io.YAML_LOADER.__name__ == "CSafeLoader"
