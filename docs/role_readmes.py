@@ -18,6 +18,10 @@ from typing import Any
 import yaml
 from pages import REPOSITORY, keep
 
+sys.path.insert(0, str(REPOSITORY))
+
+from plugins.plugin_utils.common.components import COMPONENTS
+
 COLLECTION = "kubescale.fleet"
 # Longer defaults get a block of their own.
 INLINE = 60
@@ -65,9 +69,9 @@ def variable(name: str, option: Mapping[str, Any]) -> str:
 
 def runs_of(role: str, playbooks: Path = REPOSITORY / "playbooks") -> list[tuple[str, str]]:
     """Find the plays that run a role: pairs of playbook file name and hosts."""
-    found = []
-    # ready.yml ends what others have begun.
-    for file in sorted(set(playbooks.glob("*.yml")) - {playbooks / "ready.yml"}):
+    parts = [component.part for component in COMPONENTS if component.role == role]
+    found = [(f"{part}.yml", "clusters") for part in parts if part != "last"]
+    for file in sorted(playbooks.glob("*.yml")):
         for play in yaml.safe_load(file.read_text(encoding="utf-8")):
             roles = [entry["role"] for entry in play.get("roles", [])]
             imports = [task.get("ansible.builtin.import_role", {}) for task in play.get("tasks", [])]

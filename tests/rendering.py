@@ -57,13 +57,6 @@ LOADER = DataLoader()
 Variables = dict[str, Any]
 
 
-def roles_of(*playbooks: str) -> list[str]:
-    """Return the names of the roles that playbooks import, in the order of the playbooks."""
-    plays = [play for name in playbooks for play in LOADER.load_from_file(str(REPOSITORY / f"playbooks/{name}.yml"))]
-    imports = [task.get("ansible.builtin.import_role") for play in plays for task in play.get("tasks", [])]
-    return list(dict.fromkeys(role["name"].removeprefix("kubescale.fleet.") for role in imports if role))
-
-
 def variables_of(inventory: Path, cluster: str) -> Variables:
     """Return the variables of a cluster of an inventory. Templates in them may be rendered."""
     program = str(Path(sys.executable).with_name("ansible-inventory"))

@@ -22,6 +22,7 @@ from ..plugin_utils.apps.catalogue import all_entries, reader
 from ..plugin_utils.apps.model import AppError
 from ..plugin_utils.apps.parse import parse_apps, parse_pairs
 from ..plugin_utils.apps.workloads import examine_workloads
+from ..plugin_utils.common.components import COMPONENTS
 from ..plugin_utils.common.origin import where_in
 from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError, connect
 
@@ -30,13 +31,10 @@ display = Display()
 LEAST_PYTHON = (3, 9)
 #: Roles that may serve an API group; only one of them does, the first unless the cluster's variables say otherwise.
 API_GROUPS = {
-    "monitoring.coreos.com": ("prometheus",),
-    "metrics.k8s.io": ("metrics_server", "prometheus_adapter"),
-    "custom.metrics.k8s.io": ("prometheus_adapter",),
-    "external.metrics.k8s.io": ("prometheus_adapter",),
+    group: tuple(component.role for component in COMPONENTS if group in component.serves)
+    for group in dict.fromkeys(group for component in COMPONENTS for group in component.serves)
 }
-#: Tags that run a role beside its own: the metrics of autoscalers are the adapter's rules.
-MORE_TAGS = {"prometheus_adapter": ["hpa"]}
+TAGS = {component.role: component.tags for component in COMPONENTS}
 # Seconds by which a machine's clock may differ from the controller's: certificates and tokens made by the one must be
 # valid for the other at once.
 CLOCK_SECONDS = 60
@@ -87,7 +85,7 @@ def servers_of_groups(resources: str, external: bool) -> dict[str, str]:
 
 def is_selected(role: str, run_tags: Collection[str], skip_tags: Collection[str]) -> bool:
     """Tell whether a run with these tags runs a role, whose tag is its name, perhaps beside others."""
-    own = {"tagged", role, *MORE_TAGS.get(role, [])}
+    own = {"tagged", *TAGS[role]}
     wanted = not run_tags or bool({"all", *own} & set(run_tags))
     return wanted and not own & set(skip_tags)
 

@@ -30,6 +30,7 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build im
     machine_architecture,
     versioned_pins,
 )
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.components import COMPONENTS
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.paths import cache_directory
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import (
     Api,
@@ -205,7 +206,7 @@ def rendered_objects() -> list[tuple[str, dict[str, Any]]]:
         }
     result: list[tuple[str, dict[str, Any]]] = []
     labels: dict[str, dict[str, str]] = {}
-    for role in rendering.roles_of(*API_PLAYBOOKS):
+    for role in dict.fromkeys(component.role for component in COMPONENTS):
         for arguments in rendering.rendered_sets(role, settings):
             items = parse_definition(arguments["definition"], arguments.get("files", []))
             result += [(arguments["name"], item) for item in items]

@@ -32,7 +32,9 @@ from conftest import REPOSITORY
 from tests.api.cluster import control_plane
 from tests.benchmarks import changes_of
 
-PLAYBOOKS = ("preflight", "cluster", "metrics", "apps")
+PLAYBOOKS = ("preflight", "components")
+#: The same in checkouts that have no components.yml.
+FORMER_PLAYBOOKS = ("preflight", "cluster", "metrics", "apps")
 SIZES = (1, 5, 20)
 LOOK_EVERY = 0.5
 IDLE_SECONDS = 10
@@ -115,7 +117,8 @@ def play(
     clusters = {f"c{number:02d}": {"kubeconfig": str(path)} for number, path in enumerate(kubeconfigs)}
     (folder / "clusters.yml").write_text(yaml.safe_dump({"plugin": "kubescale.fleet.clusters", "clusters": clusters}))
     command = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(folder / "clusters.yml")]
-    parts = [{"ansible.builtin.import_playbook": str(checkout / f"playbooks/{name}.yml")} for name in PLAYBOOKS]
+    names = PLAYBOOKS if (checkout / "playbooks/components.yml").exists() else FORMER_PLAYBOOKS
+    parts = [{"ansible.builtin.import_playbook": str(checkout / f"playbooks/{name}.yml")} for name in names]
     (folder / "run.yml").write_text(yaml.safe_dump([{"name": "Part", **part} for part in parts]))
     command += ["--extra-vars", "site_waits_later=true", str(folder / "run.yml")]
     phases = folder / "phases.json"

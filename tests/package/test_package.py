@@ -139,7 +139,7 @@ def test_component_comes_and_goes_on_an_existing_cluster(
     # No kubelet runs the adapter here, so nothing waits for it.
     wanted = run("site", "--check")
     assert set(wanted.values()) == {"created"}
-    assert run("metrics", "--extra-vars=site_waits_later=true") == wanted
+    assert run("components") == wanted
     assert run("site", "--check") == {}
     gone = run("site", "--extra-vars=prometheus_adapter_state=absent")
     assert gone.keys() == wanted.keys()

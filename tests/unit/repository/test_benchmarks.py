@@ -17,7 +17,6 @@ import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.modules import service_certificate
 
-from conftest import REPOSITORY
 from tests import rendering
 from tests.benchmarks import bench, footprint
 
@@ -32,11 +31,6 @@ def objects() -> list[dict[str, Any]]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(bench, "parse_definition", lambda definition, _files: rendering.parse_definition(definition))
         return [item for _, item in bench.rendered_objects()]
-
-
-def test_the_benchmark_renders_every_role_that_applies_objects() -> None:
-    files = {file for file in REPOSITORY.glob("roles/*/tasks/main.yml") if rendering.APPLY_SET in file.read_text()}
-    assert set(rendering.roles_of(*bench.API_PLAYBOOKS)) == {file.parts[-3] for file in files} - {"load"}
 
 
 def test_every_namespace_is_rendered_once(objects: list[dict[str, Any]]) -> None:

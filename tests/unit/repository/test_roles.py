@@ -6,17 +6,22 @@ import re
 from pathlib import Path
 from typing import Any
 
+import components
 import pytest
 import role_readmes
 import yaml
 from ansible_collections.kubescale.fleet.plugins.action import preflight, reach
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.components import COMPONENTS
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet import preflight as module_utils
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ROLES = sorted(path for path in (REPOSITORY / "roles").iterdir() if path.is_dir())
 PINS = yaml.safe_load((REPOSITORY / "files/artifacts.yml").read_text())["components"]
 # Versions that are named after the role, not after the component.
-COMPONENTS = {"control_plane_version": "kubernetes", "cni_version": "flannel", "load_version": "vegeta"}
+VERSIONS_OF = {"control_plane_version": "kubernetes", "cni_version": "flannel", "load_version": "vegeta"}
+
+PLAYBOOKS = REPOSITORY / "playbooks"
+IN_ORDER = list(dict.fromkeys(component.role for component in COMPONENTS))
 
 each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 
@@ -34,7 +39,7 @@ def tasks(role: Path) -> list[dict[str, Any]]:
 
 
 def plays() -> list[tuple[str, dict[str, Any]]]:
-    return [(file.name, play) for file in sorted((REPOSITORY / "playbooks").glob("*.yml")) for play in load(file)]
+    return [(file.name, play) for file in sorted(PLAYBOOKS.glob("*.yml")) for play in load(file)]
 
 
 @each_role
@@ -71,7 +76,7 @@ def test_names_begin_with_the_role(role: Path) -> None:
 @each_role
 def test_versions_are_the_pinned_ones(role: Path) -> None:
     for name, option in options_of(role).items():
-        component = COMPONENTS.get(name, name.removesuffix("_version"))
+        component = VERSIONS_OF.get(name, name.removesuffix("_version"))
         if component in PINS and component != name:
             looked_up = f"{{{{ lookup('kubescale.fleet.artifact_version', '{component}') }}}}"
             assert option["default"] in (looked_up, PINS[component]["version"]), name
@@ -99,33 +104,57 @@ def roles_of(play: dict[str, Any]) -> list[dict[str, Any]]:
     return play.get("roles", []) + [{**task, "role": task["ansible.builtin.import_role"]["name"]} for task in whole]
 
 
-@each_role
+PARTS = {"cluster": ["cluster"], "metrics": ["metrics", "last"], "apps": ["apps"]}
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role.name not in IN_ORDER], ids=lambda role: role.name)
 def test_one_play_runs_it_by_its_tag(role: Path) -> None:
     entries = [
-        (number, entry)
-        for number, (file, play) in enumerate(plays())
-        for entry in roles_of(play)
-        # It ends what others have begun.
-        if entry["role"] == f"kubescale.fleet.{role.name}" and file != "ready.yml"
+        entry for _file, play in plays() for entry in roles_of(play) if entry["role"] == f"kubescale.fleet.{role.name}"
     ]
-    # One whose place depends on a variable is named at each of its places.
-    assert len({number for number, _entry in entries}) == 1
-    tags = [role.name, *reach.MORE_TAGS.get(role.name, [])]
-    assert [entry["tags"] for _number, entry in entries] == [tags] * len(entries)
-    assert len(entries) == 1 or all("when" in entry for _number, entry in entries)
+    assert [entry["tags"] for entry in entries] == [[role.name]]
 
 
-@pytest.mark.parametrize(
-    ("file", "play"), plays(), ids=lambda value: value if isinstance(value, str) else value["name"]
-)
-def test_waiting_tasks_have_the_tags_of_all_roles_of_their_play(file: str, play: dict[str, Any]) -> None:
-    if file == "ready.yml":
-        return  # another test has it
-    waits = [task for task in play.get("tasks", []) if "kubescale.fleet.apply_set_ready" in task]
-    defers = "kubescale.fleet.apply_set" in play.get("module_defaults", {})
-    assert len(waits) == int(defers), f"{file}: a play whose roles do not wait must wait at its end"
-    for task in waits:
-        assert sorted(task["tags"]) == sorted({tag for entry in roles_of(play) for tag in entry["tags"]})
+def test_components_are_the_roles_that_apply_a_set() -> None:
+    applying = {role.name for role in ROLES if any("kubescale.fleet.apply_set" in task for task in tasks(role))}
+    assert set(IN_ORDER) == applying - {"load"}
+
+
+def test_tasks_of_the_parts_are_the_generated_ones() -> None:
+    for file, text in components.pages().items():
+        assert file.read_text(encoding="utf-8") == text, "run: make docs"
+    assert {file.name for file in components.pages()} == {file.name for file in (PLAYBOOKS / "tasks").iterdir()}
+
+
+def test_a_run_of_all_parts_applies_the_components_in_their_order() -> None:
+    [play] = load(PLAYBOOKS / "components.yml")
+    imported = [
+        task["ansible.builtin.import_role"]["name"].removeprefix("kubescale.fleet.")
+        for entry in play["tasks"]
+        for task in load(PLAYBOOKS / entry["ansible.builtin.import_tasks"])
+    ]
+    assert imported == [component.role for component in COMPONENTS]
+
+
+@pytest.mark.parametrize("part", PARTS)
+def test_a_part_alone_checks_inputs_before_and_waits_after(part: str) -> None:
+    inputs, play, wait = load(PLAYBOOKS / f"{part}.yml")
+    assert inputs["ansible.builtin.import_playbook"] == "inputs.yml"
+    assert [task["ansible.builtin.import_tasks"] for task in play["tasks"]] == [f"tasks/{n}.yml" for n in PARTS[part]]
+    assert wait["ansible.builtin.import_playbook"] == "wait.yml"
+
+
+def test_plays_of_components_wait_for_none_of_them() -> None:
+    for name in (*PARTS, "components"):
+        [play] = [play for play in load(PLAYBOOKS / f"{name}.yml") if "hosts" in play]
+        assert play["module_defaults"] == {"kubescale.fleet.apply_set": {"wait": False}}
+    parts = [entry["ansible.builtin.import_playbook"] for entry in load(PLAYBOOKS / "site.yml")]
+    assert parts.index("components.yml") < parts.index("ready.yml")
+    assert load(PLAYBOOKS / "ready.yml")[-1]["ansible.builtin.import_playbook"] == "wait.yml"
+    [wait] = load(PLAYBOOKS / "wait.yml")
+    # Whatever the tags of the run.
+    assert wait["tags"] == ["always"]
+    assert "kubescale.fleet.apply_set_ready" in wait["tasks"][-1]
 
 
 @each_role
@@ -144,25 +173,6 @@ def test_preflight_knows_the_sets_of_roles_that_serve_apis() -> None:
             if "kubescale.fleet.apply_set" in task
         ]
         assert role.replace("_", "-") in names
-
-
-def test_site_waits_at_its_end_for_every_role_that_did_not_wait() -> None:
-    deferring = [
-        play
-        for file, play in plays()
-        if "kubescale.fleet.apply_set" in play.get("module_defaults", {}) and file != "ready.yml"
-    ]
-    # What is applied last is waited for, too.
-    *applied, task = load(REPOSITORY / "playbooks/ready.yml")[-1]["tasks"]
-    tags = {tag for play in deferring for entry in roles_of(play) for tag in entry["tags"]}
-    assert sorted(task["tags"]) == sorted(tags)
-    assert {tag for earlier in applied for tag in earlier["tags"]} <= tags
-    assert "kubescale.fleet.apply_set_ready" in task
-    for play in deferring:
-        leaving, waiting = play["tasks"][-2:]
-        assert leaving["ansible.builtin.meta"] == "end_play"
-        assert leaving["when"] == "site_waits_later | default(false) | bool"
-        assert leaving["tags"] == waiting["tags"]
 
 
 def test_preflight_checks_variables_that_exist() -> None:

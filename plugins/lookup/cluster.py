@@ -1,0 +1,88 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""What the variables of a cluster decide, with the defaults of all roles."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+name: cluster
+short_description: What the variables of a cluster decide
+description:
+  - Returns how Prometheus is run on a cluster, which components the cluster has, and who serves which API, from the
+    cluster's variables and the defaults of all roles. So a role needs no default of another role's variable.
+author: kubescale founders (@kubescale)
+version_added: 0.1.0
+options:
+  _terms:
+    description: Nothing.
+    type: list
+    elements: str
+"""
+
+EXAMPLES = r"""
+- name: Show whether Prometheus' operator is there
+  ansible.builtin.debug:
+    msg: "{{ lookup('kubescale.fleet.cluster').prometheus == 'operator' }}"
+"""
+
+RETURN = r"""
+_raw:
+  description: One dictionary.
+  type: list
+  elements: dict
+  contains:
+    flavor:
+      description: How Prometheus is run, V(operator) or V(standalone).
+      type: str
+    prometheus:
+      description: The flavour, or an empty text if C(prometheus_state) is V(absent).
+      type: str
+    prometheus_host:
+      description: Host name of Prometheus inside the cluster.
+      type: str
+    scrape_interval:
+      description: Seconds between two scrapes of a target whose monitor names no interval.
+      type: int
+    high_availability:
+      description: The variable C(high_availability).
+      type: bool
+    resource_metrics:
+      description: The role that serves C(metrics.k8s.io).
+      type: str
+    external_metrics:
+      description: Whether prometheus-adapter serves C(external.metrics.k8s.io).
+      type: bool
+    present:
+      description: The roles whose components the cluster has, in the order in which they are applied.
+      type: list
+      elements: str
+    jobs:
+      description: Those of C(present) for which a Prometheus without operator has a job.
+      type: list
+      elements: str
+    namespaces:
+      description: The namespace of each role's pods, as M(kubescale.fleet.apply_set) takes it in C(shared_namespaces).
+      type: dict
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from ansible.plugins.lookup import LookupBase
+
+from ..plugin_utils.common.components import describe_cluster
+
+
+class LookupModule(LookupBase):
+    """The lookup kubescale.fleet.cluster."""
+
+    def run(
+        self, terms: list[str] | None = None, variables: Mapping[str, Any] | None = None, **kwargs: object
+    ) -> list[dict[str, Any]]:
+        """Return the dictionary; see RETURN."""
+        known = variables or {}
+
+        def value(name: str, default: object) -> object:
+            return self._templar.template(known[name]) if name in known else default
+
+        return [describe_cluster(value)._asdict()]
