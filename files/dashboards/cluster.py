@@ -21,9 +21,8 @@ def allocatable(resource: str) -> str:
     return f'sum(kube_node_status_allocatable{{resource="{resource}"}})'
 
 
-def build() -> dashboard.Dashboard:
-    page = new_dashboard("kubescale-cluster", "Cluster", "Nodes, pods, autoscalers, and the targets of Prometheus.")
-
+def add_now(page: dashboard.Dashboard) -> None:
+    """Add the row "Now"."""
     page.with_row(dashboard.Row("Now"))
     page.with_panel(number("Nodes ready", 'sum(kube_node_status_condition{condition="Ready", status="true"})'))
     page.with_panel(
@@ -40,6 +39,9 @@ def build() -> dashboard.Dashboard:
         good_when(number("Targets down", "count(up) - sum(up)", why="Targets that Prometheus cannot read."), 1)
     )
 
+
+def add_nodes(page: dashboard.Dashboard) -> None:
+    """Add the row "Nodes"."""
     page.with_row(dashboard.Row("Nodes"))
     page.with_panel(
         lines("CPU in use by node", Query(f"1 - avg by (instance) ({IDLE})", "{{instance}}"), unit="percentunit")
@@ -79,6 +81,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def add_workloads(page: dashboard.Dashboard) -> None:
+    """Add the row "Workloads"."""
     page.with_row(dashboard.Row("Workloads"))
     page.with_panel(
         lines(
@@ -115,6 +120,10 @@ def build() -> dashboard.Dashboard:
             unit="bytes",
         )
     )
+
+
+def add_pods(page: dashboard.Dashboard) -> None:
+    """Add numbers of pods and their faults to the row of workloads."""
     page.with_panel(
         lines("Pods by node", Query("count by (node) (kube_pod_info)", "{{node}}"), stacked=True, stairs=True)
     )
@@ -144,6 +153,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def add_autoscaling(page: dashboard.Dashboard) -> None:
+    """Add the row "Autoscaling"."""
     page.with_row(dashboard.Row("Autoscaling"))
     page.with_panel(
         lines(
@@ -167,6 +179,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def add_monitoring(page: dashboard.Dashboard) -> None:
+    """Add the row "Monitoring"."""
     page.with_row(dashboard.Row("Monitoring"))
     page.with_panel(
         lines(
@@ -208,4 +223,14 @@ def build() -> dashboard.Dashboard:
         )
     )
     page.with_panel(lines("Series in memory", Query("sum(prometheus_tsdb_head_series)", "series")))
+
+
+def build() -> dashboard.Dashboard:
+    page = new_dashboard("kubescale-cluster", "Cluster", "Nodes, pods, autoscalers, and the targets of Prometheus.")
+    add_now(page)
+    add_nodes(page)
+    add_workloads(page)
+    add_pods(page)
+    add_autoscaling(page)
+    add_monitoring(page)
     return page

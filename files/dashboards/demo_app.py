@@ -20,9 +20,8 @@ CPU = f'sum by (pod) (rate(container_cpu_usage_seconds_total{{{PODS}, container!
 MEMORY = f'sum by (pod) (container_memory_working_set_bytes{{{PODS}, container!=""}})'
 
 
-def build() -> dashboard.Dashboard:
-    page = new_dashboard("kubescale-demo-app", "Demo app", "Clicks, the autoscaler that follows them, and the pods.")
-
+def add_now(page: dashboard.Dashboard) -> None:
+    """Add the row "Now"."""
     page.with_row(dashboard.Row("Now"))
     page.with_panel(
         number("Clicks", f"sum(demo_app_button_clicks_total{{{APP}}})", why="Counted by the pods that run now.")
@@ -43,6 +42,9 @@ def build() -> dashboard.Dashboard:
         number("Latency, 95 of 100", f"histogram_quantile(0.95, {LATENCY})", "s", 4, "Nothing without requests.")
     )
 
+
+def add_autoscaling(page: dashboard.Dashboard) -> None:
+    """Add the row "Autoscaling"."""
     page.with_row(dashboard.Row("Autoscaling"))
     page.with_panel(
         lines(
@@ -94,6 +96,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def add_requests(page: dashboard.Dashboard) -> None:
+    """Add the row "Requests"."""
     page.with_row(dashboard.Row("Requests"))
     page.with_panel(
         lines(
@@ -134,6 +139,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def add_pods(page: dashboard.Dashboard) -> None:
+    """Add the row "Pods"."""
     page.with_row(dashboard.Row("Pods"))
     page.with_panel(
         rows_of(
@@ -187,4 +195,12 @@ def build() -> dashboard.Dashboard:
             stairs=True,
         )
     )
+
+
+def build() -> dashboard.Dashboard:
+    page = new_dashboard("kubescale-demo-app", "Demo app", "Clicks, the autoscaler that follows them, and the pods.")
+    add_now(page)
+    add_autoscaling(page)
+    add_requests(page)
+    add_pods(page)
     return page

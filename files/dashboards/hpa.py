@@ -68,20 +68,8 @@ def within(share: float, histogram: str, labels: str, by: str = "") -> str:
     return f"histogram_quantile({share}, sum by (le{by}) (rate({histogram}_bucket{{{labels}}}[$window])))"
 
 
-def build() -> dashboard.Dashboard:
-    page = new_dashboard(
-        "kubescale-hpa", "Autoscalers", "What each wants and gets, what limits it, and how old its figures are."
-    )
-    page.with_variable(choice("namespace", "Namespace", "kube_horizontalpodautoscaler_info", "namespace"))
-    page.with_variable(
-        choice(
-            "autoscaler",
-            "Autoscaler",
-            'kube_horizontalpodautoscaler_info{namespace=~"$namespace"}',
-            "horizontalpodautoscaler",
-        )
-    )
-
+def add_all_of_them(page: dashboard.Dashboard) -> None:
+    """Add the row "All of them"."""
     page.with_row(dashboard.Row("All of them"))
     page.with_panel(number("Autoscalers", f"count({WANTED})"))
     page.with_panel(
@@ -132,6 +120,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def add_autoscaler(page: dashboard.Dashboard) -> None:
+    """Add the row "$autoscaler"."""
     page.with_row(repeated("$autoscaler", "autoscaler"))
     page.with_panel(
         lines(
@@ -177,6 +168,10 @@ def build() -> dashboard.Dashboard:
             Query(f"{WANTED} > bool {READY}", "waits for pods to be ready"),
         )
     )
+
+
+def add_metrics_of_autoscaler(page: dashboard.Dashboard) -> None:
+    """Add the metrics and bounds to the row of an autoscaler."""
     page.with_panel(
         lines(
             "Metrics: read and target",
@@ -199,6 +194,10 @@ def build() -> dashboard.Dashboard:
             why="Share of the 15 minutes before. Always at the maximum: raise it, or the app's pods are too small.",
         )
     )
+
+
+def add_scrapes_of_autoscaler(page: dashboard.Dashboard) -> None:
+    """Add its scrapes to the row of an autoscaler."""
     page.with_panel(
         lines(
             "Age of its samples",
@@ -239,6 +238,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def add_the_way_of_a_metric(page: dashboard.Dashboard) -> None:
+    """Add the row "The way of a metric"."""
     page.with_row(dashboard.Row("The way of a metric"))
     page.with_panel(
         truths(
@@ -293,4 +295,24 @@ def build() -> dashboard.Dashboard:
             why="Since metrics-server asked a kubelet for CPU and memory of its pods.",
         )
     )
+
+
+def build() -> dashboard.Dashboard:
+    page = new_dashboard(
+        "kubescale-hpa", "Autoscalers", "What each wants and gets, what limits it, and how old its figures are."
+    )
+    page.with_variable(choice("namespace", "Namespace", "kube_horizontalpodautoscaler_info", "namespace"))
+    page.with_variable(
+        choice(
+            "autoscaler",
+            "Autoscaler",
+            'kube_horizontalpodautoscaler_info{namespace=~"$namespace"}',
+            "horizontalpodautoscaler",
+        )
+    )
+    add_all_of_them(page)
+    add_autoscaler(page)
+    add_metrics_of_autoscaler(page)
+    add_scrapes_of_autoscaler(page)
+    add_the_way_of_a_metric(page)
     return page

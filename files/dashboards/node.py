@@ -26,10 +26,8 @@ def within(share: float, histogram: str) -> str:
     return f"histogram_quantile({share}, sum by (le) (rate({histogram}_bucket{{{NODE}}}[$window])))"
 
 
-def build() -> dashboard.Dashboard:
-    page = new_dashboard("kubescale-node", "Node", "Each machine: processors, memory, disks, network, pods, kubelet.")
-    page.with_variable(choice("node", "Node", "kube_node_info", "node"))
-
+def add_all_of_them(page: dashboard.Dashboard) -> None:
+    """Add the row "All of them"."""
     page.with_row(dashboard.Row("All of them"))
     page.with_panel(
         rows_of(
@@ -61,6 +59,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def add_node(page: dashboard.Dashboard) -> None:
+    """Add the row "$node"."""
     page.with_row(repeated("$node", "node"))
     page.with_panel(
         number(
@@ -80,6 +81,10 @@ def build() -> dashboard.Dashboard:
     page.with_panel(number("CPU requested", requested("cpu"), "percentunit", why="Of what pods may have here."))
     page.with_panel(number("Memory requested", requested("memory"), "percentunit", why="Of what pods may have here."))
     page.with_panel(number("Up for", f"time() - min(node_boot_time_seconds{{{MACHINE}}})", "s"))
+
+
+def add_load_of_node(page: dashboard.Dashboard) -> None:
+    """Add processors, memory and pods to the row of a node."""
     page.with_panel(
         lines(
             "CPU by mode",
@@ -124,6 +129,10 @@ def build() -> dashboard.Dashboard:
             stairs=True,
         )
     )
+
+
+def add_disks_of_node(page: dashboard.Dashboard) -> None:
+    """Add disks to the row of a node."""
     page.with_panel(
         lines("Disk space in use", Query(f"max by (mountpoint) ({FULL})", "{{mountpoint}}"), unit="percentunit")
     )
@@ -162,6 +171,10 @@ def build() -> dashboard.Dashboard:
             why="Share of the time in which a disk had something to do.",
         )
     )
+
+
+def add_network_of_node(page: dashboard.Dashboard) -> None:
+    """Add the network to the row of a node."""
     page.with_panel(
         lines(
             "Network",
@@ -191,6 +204,10 @@ def build() -> dashboard.Dashboard:
             why="Broken or dropped.",
         )
     )
+
+
+def add_kubelet_of_node(page: dashboard.Dashboard) -> None:
+    """Add kubelet, busiest pods and conditions to the row of a node."""
     page.with_panel(
         lines(
             "Kubelet: 95 of 100 within",
@@ -229,4 +246,15 @@ def build() -> dashboard.Dashboard:
             why="Ready should be true, everything else false.",
         )
     )
+
+
+def build() -> dashboard.Dashboard:
+    page = new_dashboard("kubescale-node", "Node", "Each machine: processors, memory, disks, network, pods, kubelet.")
+    page.with_variable(choice("node", "Node", "kube_node_info", "node"))
+    add_all_of_them(page)
+    add_node(page)
+    add_load_of_node(page)
+    add_disks_of_node(page)
+    add_network_of_node(page)
+    add_kubelet_of_node(page)
     return page

@@ -28,11 +28,8 @@ def asked(what: str, resource: str) -> str:
     return f'sum {BY} (kube_pod_container_resource_{what}{{{PODS}, resource="{resource}"}})'
 
 
-def build() -> dashboard.Dashboard:
-    page = new_dashboard("kubescale-pod", "Pod", "Pods: use against requests and limits, restarts, network.")
-    page.with_variable(choice("namespace", "Namespace", "kube_pod_info", "namespace"))
-    page.with_variable(choice("pod", "Pod", 'kube_pod_info{namespace=~"$namespace"}', "pod"))
-
+def add_now(page: dashboard.Dashboard) -> None:
+    """Add the row "Now"."""
     page.with_row(dashboard.Row("Now"))
     page.with_panel(number("Pods", f"count({ALIVE})", why="Running, or about to."))
     page.with_panel(
@@ -74,6 +71,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def add_processors(page: dashboard.Dashboard) -> None:
+    """Add the row "Processors"."""
     page.with_row(dashboard.Row("Processors"))
     page.with_panel(lines("CPU", Query(CPU, "{{pod}}"), stacked=True, why="Cores."))
     page.with_panel(
@@ -101,6 +101,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def add_memory(page: dashboard.Dashboard) -> None:
+    """Add the row "Memory"."""
     page.with_row(dashboard.Row("Memory"))
     page.with_panel(lines("Memory", Query(MEMORY, "{{pod}}"), unit="bytes", stacked=True))
     page.with_panel(
@@ -129,6 +132,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def add_network(page: dashboard.Dashboard) -> None:
+    """Add the row "Network"."""
     page.with_row(dashboard.Row("Network"))
     page.with_panel(
         lines(
@@ -145,6 +151,9 @@ def build() -> dashboard.Dashboard:
         )
     )
 
+
+def add_staying_up(page: dashboard.Dashboard) -> None:
+    """Add the row "Staying up"."""
     page.with_row(dashboard.Row("Staying up"))
     page.with_panel(lines("Restarts in the last hour", Query(RESTARTS, "{{pod}}"), stairs=True))
     page.with_panel(
@@ -174,4 +183,15 @@ def build() -> dashboard.Dashboard:
             stairs=True,
         )
     )
+
+
+def build() -> dashboard.Dashboard:
+    page = new_dashboard("kubescale-pod", "Pod", "Pods: use against requests and limits, restarts, network.")
+    page.with_variable(choice("namespace", "Namespace", "kube_pod_info", "namespace"))
+    page.with_variable(choice("pod", "Pod", 'kube_pod_info{namespace=~"$namespace"}', "pod"))
+    add_now(page)
+    add_processors(page)
+    add_memory(page)
+    add_network(page)
+    add_staying_up(page)
     return page
