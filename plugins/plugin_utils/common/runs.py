@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Which run of ansible-playbook something belongs to, and who started it."""
+"""The identity of a run of ansible-playbook: its id, its user, and its process."""
 
 from __future__ import annotations
 
@@ -16,19 +16,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-#: Extra variable by which one run names those that it starts as its own.
+#: Extra variable that gives a child run the id of its parent.
 RUN_VARIABLE = "fleet_run"
 _RUN = re.compile(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?")
-#: Where the system lists processes, and the file whose text is another one after each boot.
+#: The folder of processes, and the file whose text changes with each boot.
 _PROCESSES = Path("/proc")
 BOOT = Path("/proc/sys/kernel/random/boot_id")
 
 
 def run_id(variables: Mapping[str, Any] | None = None) -> str:
-    """Id of this run: what `fleet_run` says, else one that all tasks of one ansible-playbook process share.
+    """Return the id of this run: `fleet_run`, or one that all tasks of one ansible-playbook process share.
 
-    At most 63 letters, digits, '.', '_' and '-', so that it can be a label or part of a file's name. Raises ValueError
-    if `fleet_run` is no such name.
+    The id has at most 63 letters, digits, '.', '_' and '-', so it can be a label or part of a file name. Raise
+    ValueError if `fleet_run` is no such name.
     """
     given = (variables or {}).get(RUN_VARIABLE)
     if given is None or given == "":
@@ -43,7 +43,7 @@ def run_id(variables: Mapping[str, Any] | None = None) -> str:
 
 
 def who() -> str:
-    """Return who runs this, as user@host; the user's number where it has no name, as in a container."""
+    """Return user@host. A user without a name, as in a container, is given by number."""
     try:
         user = getpass.getuser()
     except (KeyError, OSError):
@@ -65,7 +65,7 @@ def start_time(pid: int) -> str:
 
 
 def _started(pid: int) -> str:
-    """Return when a process was started, as this system writes it. Process numbers are used again in time."""
+    """Return the start time of a process in the system's own form. It tells apart processes with one number."""
     try:
         return start_time(pid)
     except OSError:

@@ -1,9 +1,9 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Runs one command for as long as somebody wants it: a program of its own, for which no other package is needed.
+"""Run one command until standard input ends: a program that needs the standard library only.
 
-Whoever starts it holds the other end of its standard input, and lets go of it to have the command ended. A process that
-is killed lets go, too, so the command never outlives the one who wanted it.
+The starting process holds the other end of standard input and closes it to end the command. The system closes it when
+that process is killed, so the command never outlives its starter.
 
 keeper.py GRACE COMMAND [ARGUMENT ...]
 """
@@ -24,50 +24,50 @@ END_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 
 
 def descendants(root: int) -> list[int]:
-    """Process ids of a process and all below it, whatever groups and sessions they made."""
+    """Return the ids of a process and of all processes below it, in any process group and session."""
     pairs = [(int(pid), int(parent)) for pid, parent in processes()]
     found = [root]
-    for known in found:  # grows meanwhile
+    for known in found:  # the loop appends to the list
         found += [pid for pid, parent in pairs if parent == known]
     return found
 
 
 def processes() -> Iterator[Sequence[str]]:
-    """Process id of every process, and its parent's."""
+    """Yield the id of every process and the id of its parent."""
     if not Path("/proc/self/stat").exists():
         for line in subprocess.check_output(["ps", "-A", "-o", "pid=,ppid="], text=True).splitlines():
             yield line.split()
-    for file in Path("/proc").glob("[0-9]*/stat"):  # images of execution environments may lack ps
+    for file in Path("/proc").glob("[0-9]*/stat"):  # execution environments may lack ps
         with contextlib.suppress(OSError):
-            # What comes before the last parenthesis is the command, in which there may be anything.
+            # The text before the last parenthesis is the command, which may contain anything.
             yield file.parent.name, file.read_text().rpartition(")")[2].split()[1]
 
 
 def end(process: subprocess.Popen[bytes], grace: float) -> None:
-    """Interrupt a command as Ctrl-C does, and kill it with all below it if it has not ended after ``grace`` seconds."""
+    """Interrupt a command like Ctrl-C. After ``grace`` seconds, kill it and all processes below it."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGINT)
     try:
         process.wait(grace)
     except subprocess.TimeoutExpired:
-        # The command last: when it has ended, so does this program.
+        # The command comes last: this program ends with the command.
         for pid in reversed(descendants(process.pid)):
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
 
 
 def main(arguments: Sequence[str]) -> int:
-    """Run the command; return its exit status, as a shell writes it."""
+    """Run the command and return its exit status in the form of a shell."""
     grace, command = float(arguments[0]), arguments[1:]
     asked, ask = os.pipe()
     for number in END_SIGNALS:
-        # No more than a word to who watches: one that comes while the command is started is not lost.
+        # The handler only writes to the pipe, so a signal during the start of the command is not lost.
         signal.signal(number, lambda _number, _frame: os.write(ask, b"."))
-    # A group of its own: Ctrl-C in a terminal is a word to whoever started us, not to the command.
+    # Run the command in its own process group, so that Ctrl-C reaches only the parent.
     process = subprocess.Popen(command, stdin=subprocess.DEVNULL, start_new_session=True)
 
     def watch() -> None:
-        # Not by sys.stdin, whose lock a thread that waits would still hold when Python ends.
+        # A thread that waits in sys.stdin would still hold its lock when Python ends, so use the descriptor.
         wanted = sys.stdin.fileno()
         while asked not in (ready := select.select([wanted, asked], [], [])[0]):
             if ready and not os.read(wanted, 1):

@@ -1,9 +1,9 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""One run at a time on a cluster, and on the right one: a Lease in the cluster that names both.
+"""A Lease in the cluster admits one run at a time and identifies the cluster.
 
-The Lease (coordination.k8s.io/v1, ``kube-system/kubescale-fleet``) says which cluster of an inventory this one is, and
-which run works on it now. Times are those of the API server, so that clocks of two controllers need not agree.
+The Lease (coordination.k8s.io/v1, ``kube-system/kubescale-fleet``) records the cluster's name in the inventory and the
+run that works on it. All times are the API server's, so the clocks of two controllers may differ.
 """
 
 from __future__ import annotations
@@ -21,28 +21,28 @@ from ..kube.objects import parse_time
 NAME = "kubescale-fleet"
 NAMESPACE = "kube-system"
 _KIND = ("coordination.k8s.io/v1", "Lease")
-#: Which cluster of the inventory this is, and the process that holds the lease.
+#: The cluster's name in the inventory, and the process that holds the lease.
 CLUSTER_ANNOTATION = "fleet.kubescale.io/cluster"
 PROCESS_ANNOTATION = "fleet.kubescale.io/process"
-#: Seconds after which a lease that nobody renews is free, and seconds between two renewals.
+#: Seconds after which a lease without renewal is free, and seconds between two renewals.
 DURATION = 60
 RENEWAL = 15
-#: The same for a run that cannot renew it.
+#: Seconds after which the lease of a run without the callback `leases` is free.
 UNATTENDED_DURATION = 3600
 _PID_NAMESPACE = Path("/proc/self/ns/pid")
 
 
 class LeaseError(Exception):
-    """The cluster is another one, or another run works on it; the message says which and what to do."""
+    """The cluster has another name, or another run holds its lease; the message names it and the remedy."""
 
 
 class LostError(LeaseError):
-    """Another run has the lease now, because it was not renewed in time."""
+    """Another run has taken the lease, because it was not renewed in time."""
 
 
 @dataclass(frozen=True)
 class Holder:
-    """A run that may hold leases: what a person reads, and the process as this machine knows it ("" if unknown)."""
+    """A run that may hold leases: a name for people, and the mark of its process ("" if unknown)."""
 
     identity: str
     process: str = ""
@@ -50,7 +50,7 @@ class Holder:
 
 @dataclass(frozen=True)
 class Held:
-    """A lease as it is held: the cluster's name, until when without renewal (seconds since 1970, the server's)."""
+    """A lease that a run holds: the cluster's name, the run, and the seconds that it lasts without renewal."""
 
     cluster: str
     holder: Holder
@@ -73,7 +73,7 @@ def process_mark(pid: int) -> str:
 
 
 def is_dead(mark: str) -> bool:
-    """Whether a process of this machine, by its mark, has ended. One of another machine is never known to be dead."""
+    """Return whether the process of a mark has ended. Return False for a process of another machine."""
     try:
         boot, space, pid, _started = mark.split("/")
         here = boot == BOOT.read_text(encoding="utf-8").strip() and int(space) == _PID_NAMESPACE.stat().st_ino
@@ -83,7 +83,7 @@ def is_dead(mark: str) -> bool:
 
 
 def check(api: Api, cluster: str, renamed_from: str = "") -> str:
-    """Refuse a cluster that calls itself otherwise; returns who works on it now ("" if nobody)."""
+    """Return the holder of the cluster's lease ("" if free). Raise LeaseError if the recorded name differs."""
     found = api.get(*_KIND, NAME, NAMESPACE)
     if found is None:
         return ""
@@ -92,10 +92,10 @@ def check(api: Api, cluster: str, renamed_from: str = "") -> str:
 
 
 def take(api: Api, cluster: str, holder: Holder, duration: int = DURATION, renamed_from: str = "") -> Held:
-    """Take the lease, and note which cluster this is.
+    """Take the lease and record the cluster's name.
 
-    ``renamed_from`` is the name that it may have had until now. Raises LeaseError if it is another cluster, or if
-    another run holds it; ApiError if the server does not let us know or write it.
+    ``renamed_from`` is a former name that is accepted, too. Raise LeaseError if the recorded name differs, or if
+    another run holds the lease; ApiError if the server refuses to read or write it.
     """
     now = _server_time(api)
     ahead = (now - datetime.datetime.now(datetime.UTC)).total_seconds()
@@ -116,12 +116,12 @@ def take(api: Api, cluster: str, holder: Holder, duration: int = DURATION, renam
 
 
 def renew(api: Api, held: Held) -> None:
-    """Hold the lease for longer. Raises LostError if another run has it now."""
+    """Renew the lease. Raise LostError if another run has taken it."""
     _update(api, held, held.holder)
 
 
 def release(api: Api, held: Held) -> None:
-    """Let the next run begin at once; what cluster this is stays noted."""
+    """End the lease, so that the next run starts at once. The cluster's name stays recorded."""
     _update(api, held, None)
 
 
@@ -181,7 +181,7 @@ def _is_free(found: JSON, holder: Holder, now: datetime.datetime) -> bool:
 
 
 def _is_held_by(found: JSON, holder: Holder) -> bool:
-    # Two containers may have one host name and the same process numbers, so the identity alone would not do.
+    # Two containers may share a host name and process numbers, so the identity alone is not enough.
     return (_holder_of(found), _annotations(found).get(PROCESS_ANNOTATION, "")) == (holder.identity, holder.process)
 
 

@@ -1,13 +1,13 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What one playbook did, as data: phases, changes and failures of every cluster, and how each of them ended.
+"""The record of one playbook: phases, changes and failures of every cluster, and its final state.
 
-The callback `phases` writes such a record while a playbook runs. An action may give the callback more to write down,
-by keys of its result: `run_record`, the path of a record (that of a merge, for instance) which becomes part of its
-run; `fleet_result`, a dict with `kind` (such as "drift"), `ok` and `text`: what was found out about the cluster of the
-host; and `fleet_state`, how the cluster ended in the words of the action, in place of "ok" or "failed".
+The callback `phases` writes the record while a playbook runs. An action adds to it by keys of its result:
+`run_record` is the path of a record that becomes part of this one; `fleet_result` is a dict with `kind` (such as
+"drift"), `ok` and `text` about the cluster of the host; `fleet_state` is the final state of the cluster, if the words
+"ok" and "failed" do not fit.
 
-Nothing here may hold a secret: results of tasks with no_log and diffs are left out.
+A record holds no secrets: it leaves out diffs and the results of tasks with no_log.
 """
 
 from __future__ import annotations
@@ -21,27 +21,27 @@ from typing import Any
 
 from ..common.files import replace_file
 
-#: A record as it is written, see ``RunRecord.document``.
+#: A written record, see ``RunRecord.document``.
 Record = dict[str, Any]
 
-#: Folder of the fleet's records below the state directory. No cluster's folder is in its way: names have no dots.
+#: Folder of the fleet's records in the state directory. Cluster names contain no dots, so no cluster has this folder.
 FLEET_FOLDER = "fleet.d"
-#: Runs whose records are kept.
+#: Number of records to keep.
 KEPT_RUNS = 50
-#: Environment variable in which the callback tells the other processes of its run where its record is.
+#: Environment variable with the path of the record, for the other processes of the run.
 CURRENT = "KUBESCALE_RUN_RECORD"
-#: Characters of a failure's message that are kept.
+#: Longest message of a failure, in characters.
 LONGEST_MESSAGE = 4000
-#: How a cluster can end, from good to bad.
+#: Final states of a cluster, from good to bad.
 STATES = ("ok", "failed", "unreachable")
-#: What is known of an object that a set changed, besides its identity.
+#: Keys that a record keeps of a changed object.
 _OBJECT_KEYS = ("apiVersion", "kind", "namespace", "name", "action", "fields", "restarts")
 _UNCHANGED = ("unchanged", "kept")
 
 
 @dataclass
 class Phase:
-    """One phase on one cluster; times in seconds since 1970, counts are of task results per host."""
+    """One phase on one cluster. Times are seconds since 1970; counts are task results per host."""
 
     phase: str
     play: str
@@ -54,13 +54,13 @@ class Phase:
 
     @property
     def seconds(self) -> float:
-        """How long the phase took on this cluster."""
+        """Seconds that the phase took on this cluster."""
         return self.ended - self.started
 
 
 @dataclass
 class RunRecord:
-    """The record of a run that goes on."""
+    """The record of a run in progress."""
 
     ident: str
     playbook: str
@@ -74,13 +74,13 @@ class RunRecord:
     others: list[Record] = field(default_factory=list)
 
     def add_cluster(self, name: str, ring: int | None, environment: str | None) -> None:
-        """Note that the run works on a cluster; all is well with it until something fails."""
+        """Add a cluster of the run, in state "ok"."""
         self.clusters.setdefault(name, {"ring": ring, "environment": environment, "state": STATES[0]})
 
     def add_change(
         self, cluster: str, host: str, role: str, task: str, result: Mapping[str, Any], secret: bool
     ) -> None:
-        """Note a task that changed something, or would; of a `secret` one no more than that."""
+        """Add a task that changed objects or would change them. A `secret` task is recorded without its objects."""
         change: dict[str, Any] = {"cluster": cluster, "host": host, "role": role, "task": task}
         if result.get("objects") and not secret:
             change["set"] = result.get("set", "")
@@ -94,24 +94,24 @@ class RunRecord:
         self.changes.append(change)
 
     def add_failure(self, cluster: str, host: str, task: str, message: str, state: str = "failed") -> None:
-        """Note a task that failed, or a host that was not reached."""
+        """Add a failed task or an unreachable host."""
         text = message if len(message) <= LONGEST_MESSAGE else f"{message[:LONGEST_MESSAGE]} …"
         self.failures.append({"cluster": cluster, "host": host, "task": task, "message": text})
         self.set_state(cluster, state)
 
     def set_state(self, cluster: str, state: str) -> None:
-        """Note how a cluster ended in an action's own words, unless it has failed."""
+        """Set the state of a cluster, unless its state is worse already."""
         if known := self.clusters.get(cluster):
             known["state"] = _worse(known["state"], state)
 
     def forgive(self, host: str, cluster: str, others: bool) -> None:
-        """Forget failures of a host that were rescued; its cluster is well unless `others` of its hosts failed."""
+        """Remove the rescued failures of a host. Its cluster is "ok" unless `others` of its hosts failed."""
         self.failures = [failure for failure in self.failures if failure["host"] != host]
         if not others and cluster in self.clusters:
             self.clusters[cluster]["state"] = STATES[0]
 
     def document(self, ended: float | None) -> Record:
-        """The record as it is written; `ended` is None as long as the playbook runs, and for ever if it was killed."""
+        """Return the record as data. `ended` is None while the playbook runs, and stays None if it was killed."""
         own: Record = {
             "id": self.ident,
             "playbook": self.playbook,
@@ -131,9 +131,9 @@ class RunRecord:
 
 
 def merge(records: Iterable[Record], **about: object) -> Record:
-    """One record of several, such as those of a rollout's children; `about` replaces keys of the result.
+    """Return one record of several, such as those of a rollout's child runs; `about` replaces keys of the result.
 
-    A cluster has its worst state; the whole has not ended while one part has not. There must be at least one record.
+    Each cluster gets its worst state. The result has no end while one part has none. `records` must not be empty.
     """
     parts = list(records)
     clusters: dict[str, dict[str, Any]] = {}
@@ -155,7 +155,7 @@ def merge(records: Iterable[Record], **about: object) -> Record:
 
 
 def read(path: Path) -> Record | None:
-    """The record in a file; None if there is none, or half of one."""
+    """Return the record in a file, or None if it is missing or incomplete."""
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
         complete = {"id", "playbook", "started", "ended", "check", "clusters", "phases", "changes", "failures"}
@@ -167,17 +167,20 @@ def read(path: Path) -> Record | None:
 
 
 def save(path: Path, record: Record) -> None:
-    """Write a record. Raises OSError."""
+    """Write a record. Raise OSError if that fails."""
     replace_file(path, json.dumps(record) + "\n")
 
 
 def runs_folder(fleet_dir: Path) -> Path:
-    """Where the records of a fleet's runs are."""
+    """Return the folder of the records of a fleet."""
     return fleet_dir / FLEET_FOLDER / "runs"
 
 
 def prepare_run(fleet_dir: Path, ident: str) -> Path:
-    """Path for a run's record in the fleet's folder, where room is made for it. Raises OSError."""
+    """Make the folder, delete the oldest records beyond the limit, and return the path of a new record.
+
+    Raise OSError if that fails.
+    """
     folder = runs_folder(fleet_dir)
     folder.mkdir(parents=True, exist_ok=True)
     for old in sorted(folder.glob("*.json"), key=_written)[: -(KEPT_RUNS - 1)]:
@@ -186,19 +189,19 @@ def prepare_run(fleet_dir: Path, ident: str) -> Path:
 
 
 def read_runs(fleet_dir: Path) -> list[Record]:
-    """Records of the fleet's last runs, the oldest first."""
+    """Return the records of the fleet's last runs, the oldest first."""
     found = (read(path) for path in runs_folder(fleet_dir).glob("*.json"))
     return sorted((record for record in found if record), key=lambda record: record["started"])
 
 
 def current() -> Record | None:
-    """The record of the run that this process belongs to, as it was when its play began; None without the callback."""
+    """Return the record of this process's run at the start of its play, or None without the callback."""
     path = os.environ.get(CURRENT)
     return read(Path(path)) if path else None
 
 
 def clusters_of(record: Record) -> list[str]:
-    """The clusters of a run by ring; the hosts that its phases ran on where there are no clusters."""
+    """Return the clusters of a run by ring, or the hosts of its phases if it has no clusters."""
     known = record["clusters"]
     if known:
         return sorted(known, key=lambda name: ring_order(known[name].get("ring")))
@@ -206,7 +209,7 @@ def clusters_of(record: Record) -> list[str]:
 
 
 def ring_order(ring: object) -> tuple[int, str]:
-    """Sorts rings as numbers where they are some, and what has none last."""
+    """Return a key that sorts rings as numbers and clusters without a ring last."""
     text = "" if ring is None else str(ring)
     return (int(text), "") if text.isdecimal() else (1 << 30, text)
 
@@ -214,11 +217,11 @@ def ring_order(ring: object) -> tuple[int, str]:
 def _written(path: Path) -> float:
     try:
         return path.stat().st_mtime
-    except OSError:  # another run has just made room, too
+    except OSError:  # another run has just deleted it
         return 0
 
 
 def _worse(one: str, other: str) -> str:
-    """The worse of two states; one that is not known here, such as "not started", is only worse than a good one."""
+    """Return the worse of two states. An unknown state, such as "not started", is worse than "ok" only."""
     ranks = {state: rank * 2 for rank, state in enumerate(STATES)}
     return max(one, other, key=lambda state: ranks.get(state, 1))
