@@ -28,13 +28,10 @@ from ..plugin_utils.applyset.ownership import how_to_adopt
 from ..plugin_utils.applyset.revisions import KEPT
 from ..plugin_utils.applyset.run_facts import APPLIED_SETS, ASSUMED, applied_sets, facts_of
 from ..plugin_utils.apps.scrape_jobs import load_jobs_meanwhile
+from ..plugin_utils.common.origin import untagged
 from ..plugin_utils.common.runs import run_id
 from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
-from ..plugin_utils.kube.manifests import (
-    DefinitionError,
-    parse_definition,
-    untagged,
-)
+from ..plugin_utils.kube.manifests import DefinitionError, parse_definition
 from ..plugin_utils.kube.waiting import NotReadyError
 
 display = Display()

@@ -19,10 +19,11 @@ from ansible.utils.display import Display
 from ..plugin_utils.applyset.apply import set_id
 from ..plugin_utils.applyset.ownership import how_to_adopt, others_that_serve
 from ..plugin_utils.apps.catalogue import all_entries, reader
-from ..plugin_utils.apps.model import AppError
-from ..plugin_utils.apps.parse import parse_apps, parse_pairs
+from ..plugin_utils.apps.model import App, AppError
+from ..plugin_utils.apps.parse import parse_pairs
 from ..plugin_utils.apps.workloads import examine_workloads
 from ..plugin_utils.common.components import COMPONENTS
+from ..plugin_utils.common.entry import Source
 from ..plugin_utils.common.origin import where_in
 from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError, connect
 
@@ -95,6 +96,7 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
     _supports_check_mode = True
+    _read: list[tuple[App, Source]] | None = None
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Reach the host, or fail with what to look at."""
@@ -136,17 +138,11 @@ class ActionModule(ActionBase):
 
     def _workloads(self, api: Api, variables: dict[str, Any]) -> str:
         """Say which apps cannot be scaled as the cluster's variables want it, if this run would scale them."""
-
-        def where(name: str, path: str) -> str:
-            return where_in(variables.get(name), path)
-
         value = reader(variables, self._templar.template, self._loader.load_from_file)
         chosen = is_selected("hpa", variables["ansible_run_tags"], variables["ansible_skip_tags"])
         if not chosen or value("hpa_state", "hpa") != "present":
             return ""
-        entries = all_entries(value, where)
-        pairs = parse_pairs([entry for entry, _unused in entries], [source for _unused, source in entries])
-        findings = examine_workloads(api, pairs)
+        findings = examine_workloads(api, self._apps(variables))
         for text in findings.warnings:
             # Not as a warning: those are shown with the task's result, which a quiet configuration leaves out.
             display.display(f"Mind: {text} [{variables['inventory_hostname']}]", color="yellow")
@@ -191,9 +187,16 @@ class ActionModule(ActionBase):
         value = reader(variables, self._templar.template, self._loader.load_from_file)
         external = False
         if value("external_metrics_owner", "") in (None, "adapter"):
-            apps = parse_apps([entry for entry, _unused in all_entries(value)])
-            external = any(metric.external for app in apps for metric in app.metrics)
+            external = any(metric.external for app, _unused in self._apps(variables) for metric in app.metrics)
         return servers_of_groups(value("resource_metrics_owner", "") or "metrics_server", external)
+
+    def _apps(self, variables: Mapping[str, Any]) -> list[tuple[App, Source]]:
+        """Return the autoscaled apps of this cluster. They are read once per task."""
+        if self._read is None:
+            value = reader(variables, self._templar.template, self._loader.load_from_file)
+            entries = all_entries(value, lambda name, path: where_in(variables.get(name), path))
+            self._read = parse_pairs([entry for entry, _unused in entries], [source for _unused, source in entries])
+        return self._read
 
     def _reach_machine(self, variables: dict[str, Any], result: dict[str, Any]) -> str:
         name = variables["inventory_hostname"]

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""The configuration of prometheus-adapter for autoscaled apps."""
+"""Return the configuration of prometheus-adapter for autoscaled apps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ short_description: Rules of prometheus-adapter for autoscaled apps
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
-  - Takes entries of C(autoscaled_apps) and returns the configuration by which prometheus-adapter serves their metrics.
-  - Entries that are wrong are an error that names each of them.
+  - Takes entries of C(autoscaled_apps) and returns the configuration of prometheus-adapter that serves their metrics.
+  - Wrong entries are an error that lists each of them.
 positional: rules
 options:
   _input:
@@ -20,7 +20,7 @@ options:
     elements: dict
     required: true
   rules:
-    description: Further metrics, as C(prometheus_adapter_rules) names them.
+    description: Rules for further metrics, in the format of C(prometheus_adapter_rules).
     type: list
     elements: dict
     default: []
@@ -43,10 +43,13 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ..plugin_utils.common.origin import once_per_content
 
+
+@once_per_content
 def adapter_config(entries: Sequence[Any], rules: Sequence[Any] = ()) -> dict[str, Any]:
-    """The adapter's configuration for entries; see DOCUMENTATION."""
-    # Not above: ansible-doc loads filters where their libraries are not installed.
+    """Return the adapter's configuration for entries; see DOCUMENTATION."""
+    # The import is here because ansible-doc also loads filters where their libraries are not installed.
     from ..plugin_utils.apps import rules as adapter_rules
     from ..plugin_utils.apps.model import AppError
     from ..plugin_utils.apps.parse import parse_apps
@@ -61,5 +64,5 @@ class FilterModule:
     """The filter kubescale.fleet.adapter_config."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """Filters by name."""
+        """Return the filters by name."""
         return {"adapter_config": adapter_config}

@@ -1,20 +1,20 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""The rights of prometheus-adapter for what it serves."""
+"""Return the rights that prometheus-adapter needs for its configuration."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: adapter_rights
-short_description: What prometheus-adapter may read for its configuration
+short_description: Rights that prometheus-adapter needs for its configuration
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
-  - Takes a configuration of prometheus-adapter and returns the rules of a ClusterRole that has what it needs for that,
-    and nothing else.
+  - Takes a configuration of prometheus-adapter and returns the rules of a ClusterRole with the rights that it needs,
+    and no others.
 options:
   _input:
-    description: The configuration, with C(rules) and C(resourceRules) as far as it has them.
+    description: The configuration. C(rules) and C(resourceRules) are read; both are optional.
     type: dict
     required: true
 """
@@ -44,5 +44,5 @@ class FilterModule:
     """The filter kubescale.fleet.adapter_rights."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """Filters by name."""
+        """Return the filters by name."""
         return {"adapter_rights": adapter_rights}

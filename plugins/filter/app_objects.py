@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""The objects of autoscaled apps."""
+"""Return the Kubernetes objects of autoscaled apps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ short_description: Objects of autoscaled apps
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
-  - Takes entries of C(autoscaled_apps) and returns the Kubernetes objects that they stand for.
-  - Entries that are wrong are an error that names each of them.
+  - Takes entries of C(autoscaled_apps) and returns their autoscalers, alerts, and what Prometheus needs to scrape them.
+  - Wrong entries are an error that lists each of them.
 options:
   _input:
     description: The entries.
@@ -20,7 +20,7 @@ options:
     required: true
   flavor:
     description:
-      - How Prometheus is run. Empty if this collection runs none, so that nothing is made that only it would read.
+      - How Prometheus is run. If it is empty, this collection runs no Prometheus, and only autoscalers are returned.
     type: str
     default: operator
     choices: [operator, standalone, '']
@@ -46,10 +46,13 @@ from typing import Any
 
 from ansible.errors import AnsibleFilterError
 
+from ..plugin_utils.common.origin import once_per_content
 
+
+@once_per_content
 def app_objects(entries: Sequence[Any], flavor: str = "operator") -> list[dict[str, Any]]:
-    """The objects of entries; see DOCUMENTATION."""
-    # Not above: ansible-doc loads filters where their libraries are not installed.
+    """Return the objects of entries; see DOCUMENTATION."""
+    # The import is here because ansible-doc also loads filters where their libraries are not installed.
     from ..plugin_utils.apps import objects
     from ..plugin_utils.apps.model import AppError
     from ..plugin_utils.apps.parse import parse_apps
@@ -64,5 +67,5 @@ class FilterModule:
     """The filter kubescale.fleet.app_objects."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """Filters by name."""
+        """Return the filters by name."""
         return {"app_objects": app_objects}

@@ -1,17 +1,17 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""The namespaces that objects are in."""
+"""Return the namespaces of objects."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: namespaces_of
-short_description: Namespaces that objects are in
+short_description: Namespaces of objects
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
-  - Takes Kubernetes objects and returns the namespaces that they are in, as option C(shared_namespaces) of
-    M(kubescale.fleet.apply_set) takes them. A namespace that is there keeps the labels it has.
+  - Takes Kubernetes objects and returns their namespaces in the format of option C(shared_namespaces) of
+    M(kubescale.fleet.apply_set). A namespace that exists keeps its labels.
 options:
   _input:
     description: The objects.
@@ -41,7 +41,7 @@ from typing import Any
 
 
 def namespaces_of(objects: Iterable[Mapping[str, Any]]) -> list[dict[str, str]]:
-    """The namespaces of objects; see DOCUMENTATION."""
+    """Return the namespaces of objects; see DOCUMENTATION."""
     return [{"name": name} for name in sorted({item["metadata"]["namespace"] for item in objects})]
 
 
@@ -49,5 +49,5 @@ class FilterModule:
     """The filter kubescale.fleet.namespaces_of."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
-        """Filters by name."""
+        """Return the filters by name."""
         return {"namespaces_of": namespaces_of}

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""The sample apps that a cluster has."""
+"""Return the names of a cluster's sample apps."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ short_description: Names of the sample apps that a cluster has
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
-  - Takes the variable C(sample_apps), a list or a text that is one in YAML, as C(-e sample_apps=[node,spring]) gives.
-  - A name that there is no sample app of is an error that says which there are.
+  - Takes the variable C(sample_apps), a list or the text of a list in YAML, which C(-e sample_apps=[node,spring]) sets.
+  - An unknown name is an error that lists the known ones.
 options:
   _input:
     description: The variable.
@@ -39,8 +39,8 @@ from ansible.errors import AnsibleFilterError
 
 
 def sample_app_names(value: object) -> list[str]:
-    """Return the names."""
-    # Not above: ansible-doc loads filters where their libraries are not installed.
+    """Return the names, each once."""
+    # The import is here because ansible-doc also loads filters where their libraries are not installed.
     from ..plugin_utils.apps import sample_apps
     from ..plugin_utils.artifacts.build import ArtifactError
 
@@ -51,7 +51,7 @@ def sample_app_names(value: object) -> list[str]:
 
 
 class FilterModule:
-    """Ansible's way to find the filter."""
+    """The filter kubescale.fleet.sample_app_names."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""

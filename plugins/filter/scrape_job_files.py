@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Gives role prometheus the scrape jobs of a Prometheus without operator."""
+"""Return the scrape jobs of a Prometheus without operator."""
 
 from __future__ import annotations
 
@@ -11,16 +11,17 @@ author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
   - Takes names of components and returns files for C(scrape_config_files), by name.
-  - They have the jobs of kubelets, API servers, the components, and of what is annotated with C(prometheus.io/scrape).
+  - The files contain the jobs of kubelets, API servers, the components, and targets annotated with
+    C(prometheus.io/scrape).
 positional: apiserver_series
 options:
   _input:
-    description: Roles of components that have a job. What others have is annotated, or scraped by nobody.
+    description: Roles whose components get a job. Other components are annotated or are not scraped.
     type: list
     elements: str
     required: true
   apiserver_series:
-    description: Which series of API servers are kept, a regular expression for C(NAME;LE), their name and label C(le).
+    description: Regular expression for the series of API servers to keep. It matches C(NAME;LE), name and label C(le).
     type: str
     required: true
 """
@@ -42,15 +43,15 @@ from typing import Any
 
 
 def scrape_job_files(components: Collection[str], apiserver_series: str) -> dict[str, str]:
-    """Text of each file; see DOCUMENTATION."""
-    # Not above: ansible-doc loads filters where their libraries are not installed.
+    """Return the text of each file; see DOCUMENTATION."""
+    # The import is here because ansible-doc also loads filters where their libraries are not installed.
     from ..plugin_utils.apps.scraping import job_files
 
     return job_files(components, apiserver_series)
 
 
 class FilterModule:
-    """Ansible's way to find the filter."""
+    """The filter kubescale.fleet.scrape_job_files."""
 
     def filters(self) -> dict[str, Callable[..., Any]]:
         """Return the filters by name."""

@@ -1,14 +1,14 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""The load that an autoscaled app gets by default."""
+"""Return the default load on autoscaled apps."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: app_load
-short_description: Load that an autoscaled app gets by default
+short_description: Default load on autoscaled apps
 description:
-  - Returns for each name of an autoscaled app what role C(load) does to it if nothing else is said.
+  - Returns the load that role C(load) puts on each named app by default.
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 options:
@@ -20,7 +20,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Show what the demo app is asked for
+- name: Show the request that the demo app gets
   ansible.builtin.debug:
     msg: "{{ lookup('kubescale.fleet.app_load', 'demo-app').request }}"
 """

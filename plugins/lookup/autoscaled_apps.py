@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""All apps of a cluster that are scaled, whoever named them."""
+"""Return the entries of all autoscaled apps of a cluster."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ DOCUMENTATION = r"""
 name: autoscaled_apps
 short_description: All autoscaled apps of a cluster
 description:
-  - Returns the entries of the cluster's variable C(autoscaled_apps), and after them those of the apps that the
-    collection brings, as far as the cluster has them.
+  - Returns the entries of the cluster's variable C(autoscaled_apps), then those of the collection's own apps (demo app
+    and sample apps) that the cluster has.
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 options:
   _terms:
-    description: Nothing.
+    description: Takes no terms.
     type: list
     elements: str
 notes:
-  - Call it with C(query), so that one app is a list, too.
+  - Call it with C(query), which returns a list also for one app.
 """
 
 EXAMPLES = r"""
@@ -50,7 +50,7 @@ class LookupModule(LookupBase):
     def run(
         self, terms: list[str] | None = None, variables: Mapping[str, Any] | None = None, **kwargs: object
     ) -> list[Any]:
-        """Return the entries. What no variable says is the default of the role that makes the app."""
+        """Return the entries. A variable that is not set has the default of the role that makes the app."""
         try:
             value = reader(variables or {}, self._templar.template, self._loader.load_from_file)
             return [entry for entry, _unused in all_entries(value)]

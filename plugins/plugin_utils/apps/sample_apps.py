@@ -13,6 +13,7 @@ import yaml
 from ..artifacts.build import ArtifactError
 from ..common.paths import COLLECTION
 from ..common.text import suggestion
+from ..common.yaml_io import YAML_LOADER
 
 VARIABLE = "sample_apps"
 #: Variable with the stabilization window of all sample apps, in seconds.
@@ -23,8 +24,7 @@ STABILIZATION = "sample_apps_scale_down_stabilization"
 def catalogue() -> dict[str, dict[str, Any]]:
     """Return all sample apps by name, from the variables of role sample_apps."""
     text = (COLLECTION / "roles" / "sample_apps" / "vars" / "main.yml").read_text(encoding="utf-8")
-    # libyaml needs a tenth of the time, and each task that looks up a version reads this file.
-    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))["__sample_apps_catalogue"]  # noqa: S506 - both are safe
+    return yaml.load(text, YAML_LOADER)["__sample_apps_catalogue"]  # noqa: S506 - a safe loader
 
 
 def sample_app_names(value: object) -> list[str]:

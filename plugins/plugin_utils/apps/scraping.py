@@ -10,13 +10,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Collection, Iterable, Sequence
-from typing import Any
 
 import yaml
 
+from ..common.yaml_io import YAML_DUMPER
+from ..kube.objects import JSON
 from .model import App, Scrape
-
-JSON = dict[str, Any]
 
 NAMESPACE = "prom"
 #: ConfigMap with the jobs and rules of autoscaled apps, in NAMESPACE.
@@ -270,4 +269,4 @@ def standalone_objects(apps: Sequence[App], groups: Sequence[JSON] = ()) -> list
 
 def _as_yaml(content: JSON) -> str:
     # JSON copies objects that occur twice; YAML would write the second one as a reference.
-    return str(yaml.safe_dump(json.loads(json.dumps(content)), sort_keys=False, width=120))
+    return str(yaml.dump(json.loads(json.dumps(content)), Dumper=YAML_DUMPER, sort_keys=False, width=120))

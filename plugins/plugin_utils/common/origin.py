@@ -1,22 +1,26 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""The file and line in which a value of the inventory was set."""
+"""Values as Ansible passes them: the file and line in which they were set, and their plain content."""
 
 from __future__ import annotations
 
+import datetime
+import functools
 import os
 import re
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
 
 try:
     from ansible._internal._datatag._tags import Origin
 except ImportError:  # ansible-core 2.18: strings of YAML files know their own place, and every text may be a template
     Origin = None
+Result = TypeVar("Result")
 TEMPLATES_ALLOWED = {"trusted_as_template": True} if Origin else {}
 
 
 def where_set(value: object) -> str:
-    """Say where a value was set: file and line, relative to the current directory; empty if that is not known."""
+    """Return file and line in which a value was set, relative to the current directory, or "" if they are not known."""
     if Origin is None:
         file, line, _column = getattr(value, "ansible_pos", ("", 0, 0))
         return f"{os.path.relpath(file)}:{line}" if file else ""
@@ -30,7 +34,7 @@ def where_set(value: object) -> str:
 
 
 def where_in(value: Any, path: str) -> str:  # noqa: ANN401
-    """Say where the part of a value at a path such as ``[0].replicas.min`` was set, as near to it as is known."""
+    """Return file and line of the part at a path such as ``[0].replicas.min``, or of the nearest known part."""
     places = [where_set(value)]
     for step in re.findall(r"[^.\[\]]+", path):
         try:
@@ -39,3 +43,35 @@ def where_in(value: Any, path: str) -> str:  # noqa: ANN401
             break
         places.append(where_set(value))
     return next((place for place in reversed(places) if place), "")
+
+
+def untagged(value: Any) -> Any:  # noqa: ANN401
+    """Return plain dictionaries, lists and strings instead of Ansible's own classes, which are slow to serialize."""
+    if isinstance(value, str):
+        return str.__str__(value)
+    if isinstance(value, Mapping):
+        return {untagged(key): untagged(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [untagged(item) for item in value]
+    if isinstance(value, (datetime.date, datetime.datetime)):
+        return value.isoformat()
+    return value
+
+
+def once_per_content(function: Callable[..., Result]) -> Callable[..., Result]:
+    """Return a function that computes each result once per process, by the content of its arguments.
+
+    Ansible evaluates a variable wherever it is used, and a task may use it several times. Callers must not change a
+    result. The function gets plain values.
+    """
+    results: dict[str, Result] = {}
+
+    @functools.wraps(function)
+    def computed(*arguments: object, **options: object) -> Result:
+        plain, named = untagged(arguments), untagged(options)
+        key = repr((plain, named))
+        if key not in results:
+            results[key] = function(*plain, **named)
+        return results[key]
+
+    return computed

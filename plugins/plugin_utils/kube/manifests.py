@@ -4,7 +4,6 @@
 
 from __future__ import annotations
 
-import datetime
 import functools
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
+from ..common.origin import untagged
 from ..common.yaml_io import YAML_DUMPER, YAML_LOADER
 from .objects import JSON, Value
 from .parsed_files import parsed
@@ -365,19 +365,6 @@ def _flatten(value: Value, source: str) -> list[Any]:
     if isinstance(value, Iterable):
         return [item for entry in value for item in _flatten(entry, source)]
     return [value]
-
-
-def untagged(value: Value) -> Value:
-    """Plain dicts, lists and strings instead of Ansible's own classes, which are slow to serialize."""
-    if isinstance(value, str):
-        return str.__str__(value)
-    if isinstance(value, Mapping):
-        return {untagged(key): untagged(item) for key, item in value.items()}
-    if isinstance(value, (list, tuple)):
-        return [untagged(item) for item in value]
-    if isinstance(value, (datetime.date, datetime.datetime)):
-        return value.isoformat()
-    return value
 
 
 def _problem(obj: Value, number: int) -> str:

@@ -8,13 +8,17 @@ from typing import Any
 import pytest
 import yaml
 from ansible.errors import AnsibleFilterError
+from ansible.parsing.dataloader import DataLoader
+from ansible.template import Templar
 from ansible_collections.kubescale.fleet.plugins.filter.adapter_config import adapter_config as adapter_config_filter
 from ansible_collections.kubescale.fleet.plugins.filter.app_objects import app_objects as app_objects_filter
 from ansible_collections.kubescale.fleet.plugins.filter.namespaces_of import namespaces_of
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps import parse
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.objects import app_objects, autoscaler, metric_spec
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.rules import adapter_config
 
+from tests.rendering import trusted
 from tests.unit.apps.entries import SIX_LINES, entry, metric
 
 BY_POD = {"namespace": {"resource": "namespace"}, "pod": {"resource": "pod"}}
@@ -198,3 +202,14 @@ def test_several_metrics_in_one_entry() -> None:
 def test_nothing_to_zero_is_allowed_where_something_else_counts() -> None:
     (app,) = parse_apps([entry(replicas__min=0, scale_on={"metric": "q", "external": True, "target": 3})])
     assert autoscaler(app)["spec"]["minReplicas"] == 0
+
+
+def test_a_task_parses_its_entries_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(parse, "parse_apps", lambda entries: calls.append(entries) or parse_apps(entries))
+    variables = trusted({"apps": [entry(name="once", workload="deployment/{{ word }}")], "word": "shop"})
+    templar = Templar(loader=DataLoader(), variables=variables)
+    both = "[apps | kubescale.fleet.app_objects, apps | kubescale.fleet.app_objects]"
+    first, second = templar.template(trusted(f"{{{{ {both} }}}}"))
+    assert first == second
+    assert calls == [[entry(name="once")]]
