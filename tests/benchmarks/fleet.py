@@ -100,11 +100,11 @@ def requests_of(kubeconfig: Path) -> float:
     return sum(float(line.rpartition(" ")[2]) for line in counters)
 
 
-def idle_requests(kubeconfig: Path, seconds: float) -> float:
-    """Return the requests per second that a cluster's own parts send, as measured in some seconds."""
+def idle_requests(kubeconfig: Path) -> float:
+    """Return the requests per second that a cluster's own parts send."""
     before = requests_of(kubeconfig)
-    time.sleep(seconds)
-    return (requests_of(kubeconfig) - before) / seconds
+    time.sleep(IDLE_SECONDS)
+    return (requests_of(kubeconfig) - before) / IDLE_SECONDS
 
 
 def play(
@@ -189,12 +189,10 @@ def control_planes(folder: Path, names: Iterable[str]) -> Iterator[list[Path]]:
         yield kubeconfigs
 
 
-def measure(
-    size: int, folder: Path, converged_runs: int, forks: int, idle_seconds: float = IDLE_SECONDS
-) -> list[Measurement]:
+def measure(size: int, folder: Path, converged_runs: int, forks: int) -> list[Measurement]:
     """Return the run from scratch on so many clusters, and the median of those that follow."""
     with control_planes(folder, [f"cluster{number}" for number in range(size)]) as kubeconfigs:
-        noise = idle_requests(kubeconfigs[0], idle_seconds)
+        noise = idle_requests(kubeconfigs[0])
         first = play(folder, kubeconfigs, "from scratch", noise, forks)
         again = [play(folder, kubeconfigs, "converged", noise, forks) for _unused in range(converged_runs)]
         return [first, sorted(again, key=lambda each: each.seconds)[len(again) // 2]]
