@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-import shutil
+import json
 import subprocess
 from dataclasses import asdict
 from pathlib import Path
@@ -42,19 +42,26 @@ def test_a_fleet_of_one_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(fleet.table([first, again]).splitlines()) == 3
 
 
-def test_two_checkouts_are_compared(tmp_path: Path) -> None:
+def test_two_checkouts_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One playbook, which applies nothing to a cluster that exists already, but a ConfigMap in the other checkout.
+    monkeypatch.setattr(fleet, "PLAYBOOKS", ("cluster",))
+    config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other", "namespace": "default"}}
+    arguments = {"name": "other", "kubeconfig": "{{ cluster_kubeconfig }}", "definition": config_map}
+    task = {"name": "Apply", "kubescale.fleet.apply_set": arguments}
     other = tmp_path / "other"
-    other.mkdir()
+    (other / "playbooks").mkdir(parents=True)
     for name in ("ansible.cfg", "collections"):
         (other / name).symlink_to(REPOSITORY / name)
-    shutil.copytree(REPOSITORY / "playbooks", other / "playbooks")
-    for name in ("metrics", "apps"):
-        (other / f"playbooks/{name}.yml").write_text("- {name: Nothing, hosts: clusters, gather_facts: false}\n")
+    (other / "playbooks/cluster.yml").write_text(
+        json.dumps([{"name": "Other", "hosts": "clusters", "gather_facts": False, "tasks": [task]}])
+    )
     ours, theirs = found = rerun.compare([REPOSITORY, other], tmp_path / "runs", runs=1)
     assert [each.run for each in ours] == [each.run for each in theirs] == ["from scratch", "converged"]
-    assert ours[0].changed > theirs[0].changed
-    assert ours[1].changed == theirs[1].changed == 0
+    assert [each.changed for each in ours] == [0, 0]
+    assert [each.changed for each in theirs] == [1, 0]
     assert len(rerun.table(found).splitlines()) == 1 + 2 * len(rerun.FIGURES)
+    with pytest.raises(RuntimeError):
+        rerun.table([ours, theirs[::-1]])
 
 
 def test_the_shell_script_gets_objects_that_a_cluster_accepts_and_the_observer_waits_for(tmp_path: Path) -> None:
@@ -68,7 +75,8 @@ def test_the_shell_script_gets_objects_that_a_cluster_accepts_and_the_observer_w
 
         def kubectl(*arguments: str) -> None:
             command = [str(find_binary("kubectl")), f"--kubeconfig={kubeconfig}", f"--cache-dir={tmp_path}", *arguments]
-            subprocess.run(command, check=True, capture_output=True)
+            ended = subprocess.run(command, check=False, capture_output=True, text=True)
+            assert ended.returncode == 0, ended.stderr
 
         for name in ("network", "crds", "objects", "resources"):
             kubectl("apply", "--server-side", f"--filename={work}/{name}.json")
