@@ -66,12 +66,11 @@ clusters:
     kubeconfig: managed.kubeconfig
 """
 
-import difflib
 import importlib.metadata
 import os
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -81,6 +80,7 @@ from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin
 
+from ..plugin_utils.common.entry import Findings, Node, Source
 from ..plugin_utils.fleet.clusters import CLUSTER_VARIABLES
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "meta" / "requirements.txt"
@@ -89,6 +89,7 @@ TOP_KEYS = ("plugin", "clusters")
 CLUSTER_KEYS = ("environment", "ring", "control_plane", "workers", "kubeconfig")
 RESERVED = ("all", "ungrouped", "localhost", "nodes", "workers", "clusters")
 LABEL = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
+RESERVED_NAME = "is a name that Ansible or this collection uses itself; take another"
 LABEL_RULE = "lower case letters, digits and '-', beginning and ending with a letter or digit, 63 characters at most"
 
 
@@ -105,46 +106,31 @@ class Cluster:
 
     @property
     def group(self) -> str:
-        """The cluster's name with what a group name cannot have replaced."""
+        """Return the cluster's name as part of a group name."""
         return group_name(self.name)
 
     @property
     def machines(self) -> dict[str, dict[str, Any]]:
-        """Control planes and workers with their host variables."""
+        """Return control planes and workers with their host variables."""
         return {**self.control_plane, **self.workers}
 
 
-class Problems(list[str]):
-    """What is wrong with the file, in sentences that begin with the key."""
-
-    def add(self, key: str, text: str) -> None:
-        """Note that ``key`` (dotted path in the file) is wrong; ``text`` says what is allowed."""
-        self.append(f"{key}: {text}")
-
-    def unknown(self, where: str, keys: Iterable[Any], allowed: Sequence[str]) -> None:
-        """Note every key of ``keys`` that is not allowed, with the nearest one that is."""
-        for key in keys:
-            if key not in allowed:
-                near = difflib.get_close_matches(str(key), allowed, n=1)
-                hint = f", did you mean '{near[0]}'?" if near else ""
-                self.add(f"{where}{key}", f"unknown key{hint} (allowed: {', '.join(allowed)})")
-
-    def message(self, file: str) -> str:
-        """All problems, with the name of the file; one per line, if there is more than one."""
-        if len(self) == 1:
-            return f"{file}: {self[0]}"
-        return f"{file}: {len(self)} things are wrong:\n" + "\n".join(f"  {problem}" for problem in self)
+def error_message(file: str, errors: Sequence[str]) -> str:
+    """Return one message with the name of the file and all errors, each on a line of its own if there are several."""
+    if len(errors) == 1:
+        return f"{file}: {errors[0]}"
+    return f"{file}: {len(errors)} things are wrong:\n" + "\n".join(f"  {error}" for error in errors)
 
 
 def missing_packages(requirements: Path) -> list[str]:
-    """Packages of a requirements file that this Python lacks."""
+    """Return the packages of a requirements file that this Python lacks."""
     lines = [line for line in requirements.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     names = [re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in lines]
     return [name for name in names if not is_installed(name)]
 
 
 def is_installed(package: str) -> bool:
-    """Tell whether this Python has a package, by the name that package indexes know it by."""
+    """Return whether this Python has a package, by its name in package indexes."""
     try:
         importlib.metadata.distribution(package)
     except importlib.metadata.PackageNotFoundError:
@@ -153,114 +139,95 @@ def is_installed(package: str) -> bool:
 
 
 def group_name(name: str) -> str:
-    """Turn a DNS name into a group name: '-' and '.' become '_'."""
+    """Return the group name of a DNS name: '-' and '.' become '_'."""
     return re.sub(r"[^A-Za-z0-9_]", "_", name)
 
 
 def is_label(name: object) -> bool:
-    """Whether ``name`` is a DNS label (RFC 1123)."""
+    """Return whether ``name`` is a DNS label (RFC 1123)."""
     return isinstance(name, str) and LABEL.fullmatch(name) is not None
 
 
-def read_machines(value: object, key: str, problems: Problems) -> dict[str, dict[str, Any]]:
-    """Read a list of names or a mapping of name to host variables; what is wrong goes into ``problems``."""
-    if value is None:
+def read_machines(node: Node) -> dict[str, dict[str, Any]]:
+    """Return the machines of a list of names, or of a mapping of name to host variables, with their variables."""
+    if not node.is_set:
         return {}
-    if isinstance(value, Mapping):
-        pairs = list(value.items())
-    elif isinstance(value, Sequence) and not isinstance(value, str):
-        pairs = [(name, None) for name in value]
-    else:
-        problems.add(
-            key, f"is {value!r}, but must be a list of machine names or a mapping of machine name to host variables"
-        )
+    if not isinstance(node.value, (list, tuple, Mapping)):
+        node.reject("must be a list of machine names or a mapping of machine name to host variables")
         return {}
     machines: dict[str, dict[str, Any]] = {}
-    for name, variables in pairs:
+    for name in node.value:
         if not isinstance(name, str) or len(name) > 253 or not all(is_label(part) for part in name.split(".")):
-            problems.add(key, f"{name!r} is not a machine name ({LABEL_RULE}; labels may be joined by '.')")
+            # Host variables may hold secrets, so errors beside them show no values.
+            node.reject(f"{name!r} is not a machine name ({LABEL_RULE}; labels may be joined by '.')", show=False)
         elif name in machines:
-            problems.add(key, f"machine {name} is listed twice")
-        elif variables is not None and not isinstance(variables, Mapping):
-            problems.add(f"{key}.{name}", f"is {variables!r}, but must be a mapping of host variables")
+            node.reject(f"machine {name} is listed twice", show=False)
         else:
-            machines[name] = dict(variables or {})
-            for variable in machines[name]:
-                if not isinstance(variable, str) or not variable.isidentifier():
-                    problems.add(f"{key}.{name}", f"{variable!r} is not a variable name (letters, digits and '_')")
-                elif variable in CLUSTER_VARIABLES:
-                    problems.add(
-                        f"{key}.{name}.{variable}", "comes from clusters.yml itself and cannot be set for a machine"
-                    )
+            machines[name] = read_variables(node.get(name))
     return machines
 
 
-def read_cluster(name: str, value: object, problems: Problems) -> Cluster:
-    """Read one cluster; what is wrong goes into ``problems``."""
-    key = f"clusters.{name}"
+def read_variables(node: Node) -> dict[str, Any]:
+    """Return the host variables of a machine."""
+    if not node.is_set:
+        return {}
+    if not isinstance(node.value, Mapping):
+        node.reject("must be a mapping of host variables")
+        return {}
+    for variable in node.value:
+        if not isinstance(variable, str) or not variable.isidentifier():
+            node.reject(f"{variable!r} is not a variable name (letters, digits and '_')", show=False)
+        elif variable in CLUSTER_VARIABLES:
+            node.get(variable).reject("comes from clusters.yml itself and cannot be set for a machine", show=False)
+    return dict(node.value)
+
+
+def read_cluster(name: str, node: Node) -> Cluster:
+    """Return one cluster of the file."""
     cluster = Cluster(name)
     if not is_label(name):
-        problems.add(key, f"{name!r} is not a cluster name ({LABEL_RULE})")
+        node.reject(f"{name!r} is not a cluster name ({LABEL_RULE})", show=False)
     elif name in RESERVED:
-        problems.add(key, f"'{name}' is a name that Ansible or this collection uses itself; take another")
-    if not isinstance(value, Mapping):
-        problems.add(key, f"is {value!r}, but must be a mapping with control_plane (and workers) or kubeconfig")
+        node.reject(RESERVED_NAME, show=False)
+    if not node.is_mapping(CLUSTER_KEYS):
         return cluster
-    problems.unknown(f"{key}.", value, CLUSTER_KEYS)
-
-    environment = value.get("environment", cluster.environment)
-    if is_label(environment):
-        cluster.environment = str(environment)
-    else:
-        problems.add(f"{key}.environment", f"{environment!r} is not an environment name ({LABEL_RULE})")
-    ring = value.get("ring", cluster.ring)
-    if isinstance(ring, int) and not isinstance(ring, bool) and ring >= 0:
-        cluster.ring = int(ring)
-    else:
-        problems.add(f"{key}.ring", f"is {ring!r}, but must be a whole number from 0")
-
-    cluster.control_plane = read_machines(value.get("control_plane"), f"{key}.control_plane", problems)
-    cluster.workers = read_machines(value.get("workers"), f"{key}.workers", problems)
-    if "kubeconfig" in value:
-        kubeconfig = value["kubeconfig"]
-        if isinstance(kubeconfig, str) and kubeconfig:
-            cluster.kubeconfig = str(kubeconfig)
-        else:
-            problems.add(f"{key}.kubeconfig", f"is {kubeconfig!r}, but must be the path of a kubeconfig file")
+    cluster.environment = node.get("environment").text(cluster.environment, LABEL, f"must be a name ({LABEL_RULE})")
+    cluster.ring = node.get("ring").integer(cluster.ring, least=0, digits=False)
+    cluster.control_plane = read_machines(node.get("control_plane"))
+    cluster.workers = read_machines(node.get("workers"))
+    kubeconfig = node.get("kubeconfig")
+    if kubeconfig.is_set:
+        cluster.kubeconfig = kubeconfig.text("", re.compile(r".+"), "must be the path of a kubeconfig file")
         for machines in ("control_plane", "workers"):
-            if machines in value:
-                problems.add(
-                    f"{key}.{machines}",
+            if node.get(machines).is_set:
+                node.get(machines).reject(
                     "cannot stand beside kubeconfig: a cluster is either built on machines or an existing one",
+                    show=False,
                 )
-    elif not value.get("control_plane"):
-        problems.add(key, "has neither control_plane (machines to build it on) nor kubeconfig (an existing cluster)")
+    elif not node.get("control_plane").value:
+        node.reject(
+            "has neither control_plane (machines to build it on) nor kubeconfig (an existing cluster)", show=False
+        )
     return cluster
 
 
-def check_names(clusters: Sequence[Cluster], problems: Problems) -> None:
-    """Find names used twice: machines, clusters named like machines, and different things that need the same group."""
+def name_conflicts(clusters: Sequence[Cluster]) -> Iterator[str]:
+    """Return an error for each name that is used twice: of machines, of clusters and machines, and of groups."""
     places: dict[str, str] = {}
     for cluster in clusters:
         for role, machines in (("control_plane", cluster.control_plane), ("workers", cluster.workers)):
+            place = f"clusters.{cluster.name}.{role}"
             for machine in machines:
-                place = f"clusters.{cluster.name}.{role}"
                 if machine in places:
-                    problems.add(
-                        f"{place}.{machine}",
-                        f"machine {machine} is already in {places[machine]}; it can be in one place only",
-                    )
+                    yield f"{place}.{machine}: is already in {places[machine]}; a machine can be in one place only"
                 places.setdefault(machine, place)
                 if machine in RESERVED:
-                    problems.add(
-                        f"{place}.{machine}",
-                        f"'{machine}' is a name that Ansible or this collection uses itself; take another",
-                    )
+                    yield f"{place}.{machine}: {RESERVED_NAME}"
     for cluster in clusters:
         if cluster.name in places:
-            problems.add(
-                f"clusters.{cluster.name}",
-                f"has the name of a machine in {places[cluster.name]}; the cluster is a host too, so names must differ",
+            yield (
+                f"clusters.{cluster.name}: has the name of a machine in {places[cluster.name]}; the cluster is a host "
+                "too, so names must differ"
             )
     meanings: dict[str, str] = dict.fromkeys(
         ("nodes", "control_plane", "workers", "clusters"), "a group of all clusters"
@@ -274,24 +241,23 @@ def check_names(clusters: Sequence[Cluster], problems: Problems) -> None:
             (f"ring_{cluster.ring}", f"ring {cluster.ring}"),
         ):
             if meanings.setdefault(group, meaning) != meaning:
-                problems.add(
-                    f"clusters.{cluster.name}",
-                    f"needs group {group} ({meaning}), which already means: {meanings[group]}; rename one of them",
+                yield (
+                    f"clusters.{cluster.name}: needs group {group} ({meaning}), which already means: "
+                    f"{meanings[group]}; rename one of them"
                 )
 
 
-def read_clusters(config: Mapping[str, Any]) -> tuple[Problems, list[Cluster]]:
-    """Read the content of a clusters.yml; return all that is wrong with it, and its clusters."""
-    problems = Problems()
-    problems.unknown("", config, TOP_KEYS)
-    content = config.get("clusters")
-    clusters: list[Cluster] = []
-    if isinstance(content, Mapping) and content:
-        clusters = [read_cluster(str(name), value, problems) for name, value in content.items()]
-        check_names(clusters, problems)
-    else:
-        problems.add("clusters", f"is {content!r}, but must be a mapping of cluster name to its machines or kubeconfig")
-    return problems, clusters
+def read_clusters(config: Mapping[str, Any]) -> tuple[list[str], list[Cluster]]:
+    """Return all errors in the content of a clusters.yml, and its clusters."""
+    findings = Findings()
+    file = Node(config, "", Source(""), findings)
+    file.is_mapping(TOP_KEYS)
+    content = file.get("clusters")
+    if not isinstance(content.value, Mapping) or not content.value:
+        content.reject("must be a mapping of cluster name to its machines or kubeconfig")
+        return findings.errors, []
+    clusters = [read_cluster(str(name), content.get(name)) for name in content.value]
+    return [*findings.errors, *name_conflicts(clusters)], clusters
 
 
 class InventoryModule(BaseInventoryPlugin):
@@ -311,22 +277,22 @@ class InventoryModule(BaseInventoryPlugin):
             AnsibleParserError: naming the file and every wrong key.
         """
         super().parse(inventory, loader, path, cache)
-        # Here, because plugins that cannot be imported make Ansible say that it has a bug, and in the midst of a run.
+        # The inventory checks it, because Ansible reports a plugin that cannot be imported as a bug, in mid-run.
         if missing := missing_packages(REQUIREMENTS):
             raise AnsibleParserError(
                 f"{sys.executable} lacks Python packages of this collection: {', '.join(missing)}. "
                 f"Run: {sys.executable} -m pip install --requirement {REQUIREMENTS}"
             )
         config = self._read_config_data(path)
-        problems, clusters = read_clusters(config)
-        if problems:
-            raise AnsibleParserError(problems.message(os.path.relpath(path)))
+        errors, clusters = read_clusters(config)
+        if errors:
+            raise AnsibleParserError(error_message(os.path.relpath(path), errors))
         state = Path(self.get_option("state_dir")).absolute()
         for group in ("nodes", "control_plane", "workers", "clusters"):
             inventory.add_group(group)
         for group in ("control_plane", "workers"):
             inventory.add_child("nodes", group)
-        # On the machines the controller's interpreter means nothing; "auto" would cost a discovery per machine.
+        # The controller's interpreter may not exist on machines, and "auto" costs a discovery per machine.
         inventory.set_variable("nodes", "ansible_python_interpreter", "/usr/bin/python3")
         for cluster in clusters:
             self._add(cluster, state, Path(path).absolute().parent)
@@ -339,7 +305,7 @@ class InventoryModule(BaseInventoryPlugin):
         for parent in (f"env_{group_name(cluster.environment)}", f"ring_{cluster.ring}"):
             inventory.add_group(parent)
             inventory.add_child(parent, whole)
-        # A variable of one cluster must win over that of a role group, which is as deep in the tree.
+        # A variable of one cluster must win over that of a role group, which has the same depth.
         inventory.set_variable(whole, "ansible_group_priority", 10)
         for role, machines in (("control_plane", cluster.control_plane), ("workers", cluster.workers)):
             group = f"{cluster.group}_{role}"

@@ -16,9 +16,9 @@ from .text import suggestion
 class Source:
     """Origin of an entry, so that errors name variable, file and line as the author of the entry knows them.
 
-    ``label`` names the entry, such as ``autoscaled_apps[0]``. ``variables`` maps a path to the variable that sets it,
-    if that is not the entry itself. ``where`` returns file and line of a path, or "" if they are not known.
-    ``from_user`` is false for entries that the collection brings.
+    ``label`` names the entry, such as ``autoscaled_apps[0]``, or is "" for a whole file. ``variables`` maps a path to
+    the variable that sets it, if that is not the entry itself. ``where`` returns file and line of a path, or "" if they
+    are not known. ``from_user`` is false for entries that the collection brings.
     """
 
     label: str
@@ -30,7 +30,8 @@ class Source:
         """Return the name of a path as its author would search for it."""
         if path in self.variables:
             return self.variables[path]
-        return self.label + (f".{path}" if path and not path.startswith("[") else path)
+        dot = "." if self.label and path and not path.startswith("[") else ""
+        return f"{self.label}{dot}{path}"
 
     def place(self, path: str, value: object = None) -> str:
         """Return the name of a path, its value if it is not None, and file and line if they are known."""
@@ -66,9 +67,9 @@ class Node:
         """Whether the entry has this value."""
         return self.value is not None
 
-    def reject(self, text: str) -> None:
-        """Add an error about this value."""
-        self.findings.errors.append(f"{self}: {text}")
+    def reject(self, text: str, show: bool = True) -> None:
+        """Add an error about this value. ``show`` is false if the message must not contain the value."""
+        self.findings.errors.append(f"{self if show else self.source.place(self.path)}: {text}")
 
     def get(self, key: str) -> Node:
         """Return the value of a key of this mapping."""
@@ -91,7 +92,7 @@ class Node:
         for key in self.value:
             if key not in allowed:
                 hint = suggestion(key, allowed) or f"; there are {', '.join(allowed)}"
-                self.get(str(key)).reject(f"there is no such key{hint}")
+                self.get(str(key)).reject(f"there is no such key{hint}", show=False)
         for key in required:
             if self.value.get(key) is None:
                 self.get(key).reject("is missing")
@@ -116,12 +117,14 @@ class Node:
             return default
         return str(self.value)
 
-    def integer(self, default: int = 0, least: int = 1, most: int | None = None, unit: str = "") -> int:
-        """Return this value as a whole number. Text of digits is allowed, because templates return text."""
+    def integer(
+        self, default: int = 0, least: int = 1, most: int | None = None, unit: str = "", digits: bool = True
+    ) -> int:
+        """Return this value as a whole number. ``digits`` allows text of digits, which templates return."""
         if not self.is_set:
             return default
         value = self.value
-        if isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
+        if digits and isinstance(value, str) and re.fullmatch(r"[0-9]{1,9}", value):
             value = int(value)
         if not isinstance(value, int) or isinstance(value, bool) or value < least or (most and value > most):
             kind = f"a whole number of {unit}" if unit else "a whole number"
