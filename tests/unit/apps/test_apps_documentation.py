@@ -71,7 +71,7 @@ def test_every_key_is_there_with_its_default() -> None:
     assert (said["replicas.min"], said["replicas.max"]) == (str(app.min_replicas), str(app.max_replicas))
     assert said["alerts"] == str(app.alerts).lower()
     assert {key for key, default in said.items() if default == "required"} == {*least, "scrape.port"}
-    said = rows("## What it scales on")
+    said = rows("## Keys of scale_on")
     assert said.keys() == set(SCALE_ON)
     (metric,) = app.metrics
     assert (said["window"], said["quantile"]) == (str(metric.window), str(metric.quantile))
