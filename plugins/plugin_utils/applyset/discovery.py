@@ -4,10 +4,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Any
 
-from ..kube.client import JSON, Api
+from ..kube.client import JSON, Api, ApiError, Resource
 from ..kube.manifests import Key, ref_of
 from ..kube.readiness import STATIC_KINDS
 from ..kube.waiting import in_parallel
@@ -18,12 +18,40 @@ from .ownership import group_kind
 
 #: Kinds whose metadata is enough to see that nothing changed. A Secret has no fingerprint and is compared as a whole.
 _METADATA_KINDS = (STATIC_KINDS | {CRD}) - {"Secret"}
+#: HTTP status of a listing whose kind nobody serves now.
+_NOT_SERVED = (404, 405, 503)
 
 
 def read(api: Api, obj: Mapping[str, Any]) -> JSON | None:
     """Return the live object with the identity of `obj`, or None."""
     ref = ref_of(obj)
     return api.get(ref.api_version, ref.kind, ref.name, ref.namespace or None)
+
+
+def by_key(objects: Iterable[JSON | None]) -> dict[Key, JSON]:
+    """Return objects by their identities, without None."""
+    return {ref_of(obj).key: obj for obj in objects if obj is not None}
+
+
+def kinds_that(api: Api, is_wanted: Callable[[Resource], bool]) -> list[Resource]:
+    """Return the kinds that can be listed and are wanted, each in the preferred version of its group."""
+    kinds: dict[str, Resource] = {}
+    for kind in api.resources().values():  # the preferred version of a group comes first
+        if "list" in kind.verbs and is_wanted(kind):
+            kinds.setdefault(kind.group_kind, kind)
+    return list(kinds.values())
+
+
+def list_if_served(
+    api: Api, kind: Resource, selector: str, namespace: str | None = None, metadata_only: bool = False
+) -> list[JSON]:
+    """Return the objects of a kind with a label selector, or an empty list if nobody serves the kind now."""
+    try:
+        return api.list(kind.api_version, kind.kind, namespace, selector, metadata_only=metadata_only).items
+    except ApiError as error:
+        if error.status in _NOT_SERVED:
+            return []
+        raise
 
 
 def find_members(
@@ -35,16 +63,15 @@ def find_members(
     """
     api = operation.api
     wanted = {group_kind(obj): (obj["apiVersion"], obj["kind"]) for obj in objects}
-    for resource in api.resources().values():  # the preferred version of a group comes first
-        if resource.group_kind in kinds and "list" in resource.verbs:
-            wanted.setdefault(resource.group_kind, (resource.api_version, resource.kind))
+    for kind in kinds_that(api, lambda kind: kind.group_kind in kinds):
+        wanted.setdefault(kind.group_kind, (kind.api_version, kind.kind))
     served = [kind for kind in wanted.values() if kind in api.resources()]
 
     def listing(kind: tuple[str, str]) -> list[JSON]:
         partly = metadata_only and kind[1] in _METADATA_KINDS
         return api.list(*kind, label_selector=operation.selector, metadata_only=partly).items
 
-    members = {ref_of(item).key: item for items in in_parallel(listing, served) for item in items}
+    members = by_key(item for items in in_parallel(listing, served) for item in items)
     return _without_handovers(operation, members)
 
 
@@ -65,8 +92,7 @@ def _without_handovers(operation: Operation, members: Mapping[Key, JSON]) -> dic
 def complete(operation: Operation, objects: Iterable[JSON]) -> dict[Key, JSON]:
     """Return whole objects for those of which only the metadata was read."""
     partial = [obj for obj in objects if obj["kind"] in _METADATA_KINDS]
-    found = in_parallel(lambda obj: read(operation.api, obj), partial)
-    return {ref_of(obj).key: obj for obj in found if obj is not None}
+    return by_key(in_parallel(lambda obj: read(operation.api, obj), partial))
 
 
 def find_namespaces(operation: Operation, names: Iterable[str]) -> dict[str, JSON | None]:
@@ -90,5 +116,4 @@ def find_others(operation: Operation, desired: Mapping[Key, JSON], members: Mapp
     namespaces = in_parallel(lambda name: (name, api.get("v1", "Namespace", name)), names)
     empty = {name for name, namespace in namespaces if namespace is None}
     possible = [obj for key, obj in missing.items() if key.namespace not in empty]
-    found = in_parallel(lambda obj: read(api, obj), possible)
-    return {ref_of(obj).key: obj for obj in found if obj is not None}
+    return by_key(in_parallel(lambda obj: read(api, obj), possible))

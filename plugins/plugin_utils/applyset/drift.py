@@ -14,14 +14,12 @@ from ..kube.client import JSON, Api, ApiError, Value
 from ..kube.manifests import Key, Ref, owned_fields, ref_of, was_changed
 from ..kube.waiting import in_parallel
 from .definition import fingerprint_of
-from .discovery import read
+from .discovery import kinds_that, list_if_served, read
 from .ownership import DERIVED_KINDS, MANAGER, PART_OF_LABEL, is_member, labels_of, set_id
 from .parent import ID_LABEL, Parent, all_parents, choose_sets, sets_of
 from .revisions import Content, History, RevisionError
 
 _MISSING = object()
-#: HTTP status of a listing whose kind cannot be listed now, because its server is away.
-_NOT_LISTED = (404, 405, 503)
 
 
 class Field(NamedTuple):
@@ -114,21 +112,9 @@ def examine(api: Api, names: Collection[str] = (), namespace: str = "kube-system
 
 def _labelled(api: Api) -> dict[str, dict[Key, JSON]]:
     """Return the metadata of all objects with the label of a set, by the id of the set. Leave out derived objects."""
-    kinds: dict[str, tuple[str, str]] = {}
-    for resource in api.resources().values():  # the preferred version of a group comes first
-        if {"list", "delete"} <= resource.verbs and resource.kind not in DERIVED_KINDS:
-            kinds.setdefault(resource.group_kind, (resource.api_version, resource.kind))
-
-    def listing(kind: tuple[str, str]) -> list[JSON]:
-        try:
-            return api.list(*kind, label_selector=PART_OF_LABEL, metadata_only=True).items
-        except ApiError as error:
-            if error.status in _NOT_LISTED:
-                return []
-            raise
-
+    kinds = kinds_that(api, lambda kind: "delete" in kind.verbs and kind.kind not in DERIVED_KINDS)
     labelled: dict[str, dict[Key, JSON]] = {}
-    for items in in_parallel(listing, kinds.values()):
+    for items in in_parallel(lambda kind: list_if_served(api, kind, PART_OF_LABEL, metadata_only=True), kinds):
         for item in items:
             # Controllers copy the labels of an object to the objects that they create for it.
             if not item["metadata"].get("ownerReferences"):

@@ -12,6 +12,7 @@ from ..kube.manifests import Key, Ref, in_removal_phases, ref_of
 from ..kube.readiness import is_workload
 from ..kube.waiting import in_parallel
 from .crds import CRD, kinds_of_crds
+from .discovery import kinds_that, list_if_served
 from .operation import Operation
 from .outcome import ApplySetError
 from .ownership import DERIVED_KINDS, PART_OF_LABEL, SHARED_LABEL, labels_of
@@ -133,11 +134,10 @@ def _others(operation: Operation) -> str:
 
 def _foreign_in_namespace(operation: Operation, namespace: str) -> str:
     """Return the name of an object in a namespace that is no member and that nobody would create again, or ""."""
-    kinds: dict[str, Resource] = {}
-    for resource in operation.api.resources().values():
-        derived = resource.kind in DERIVED_KINDS or resource.group.endswith("metrics.k8s.io")
-        if resource.namespaced and {"list", "delete"} <= resource.verbs and not derived:
-            kinds.setdefault(resource.group_kind, resource)
+
+    def is_stored(kind: Resource) -> bool:
+        derived = kind.kind in DERIVED_KINDS or kind.group.endswith("metrics.k8s.io")
+        return kind.namespaced and "delete" in kind.verbs and not derived
 
     def is_lost(kind: str, obj: dict[str, Any]) -> bool:
         metadata = obj["metadata"]
@@ -146,12 +146,7 @@ def _foreign_in_namespace(operation: Operation, namespace: str) -> str:
         return not derived and not going
 
     def first(kind: Resource) -> str:
-        try:
-            items = operation.api.list(kind.api_version, kind.kind, namespace, _others(operation)).items
-        except ApiError as error:
-            if error.status in (404, 405, 503):  # nobody serves the kind now
-                return ""
-            raise
+        items = list_if_served(operation.api, kind, _others(operation), namespace)
         return next((str(ref_of(item)) for item in items if is_lost(kind.kind, item)), "")
 
-    return next((user for user in in_parallel(first, kinds.values()) if user), "")
+    return next((user for user in in_parallel(first, kinds_that(operation.api, is_stored)) if user), "")

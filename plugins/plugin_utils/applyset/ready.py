@@ -13,6 +13,7 @@ from ..kube.manifests import Key, ref_of
 from ..kube.readiness import STATIC_KINDS
 from ..kube.waiting import in_parallel, present, unready, wait_for
 from .crds import CRD
+from .discovery import kinds_that
 from .operation import Meanwhile, Operation
 from .outcome import ApplySetError
 from .ownership import PART_OF_LABEL, set_id
@@ -51,11 +52,8 @@ def wait_for_sets(
         return 0
     kinds = frozenset().union(*(parents[name].kinds for name in wanted))
     selector = f"{PART_OF_LABEL} in ({','.join(set_id(name, namespace) for name in wanted)})"
-    chosen: dict[str, tuple[str, str]] = {}
-    for resource in api.resources().values():
-        if resource.group_kind in kinds and resource.kind not in STATIC_KINDS and "list" in resource.verbs:
-            chosen.setdefault(resource.group_kind, (resource.api_version, resource.kind))
-    listings = in_parallel(lambda kind: api.list(kind[0], kind[1], None, selector).items, chosen.values())
+    chosen = kinds_that(api, lambda kind: kind.group_kind in kinds and kind.kind not in STATIC_KINDS)
+    listings = in_parallel(lambda kind: api.list(kind.api_version, kind.kind, None, selector).items, chosen)
     members = {ref_of(item): item for listing in listings for item in listing}
     if pending := unready(api, members.values()):
         with meanwhile(members.values(), pending):

@@ -8,6 +8,7 @@ from typing import Any
 
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.outcome import Outcome, refusal
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import ApiError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import Key
 
 DEPLOYMENT: dict[str, Any] = {
     "apiVersion": "apps/v1",
@@ -37,3 +38,12 @@ def test_only_real_actions_count_as_change() -> None:
     outcome.add("created", DEPLOYMENT, None, DEPLOYMENT)
     assert outcome.changed
     assert len(outcome.diff) == 1
+
+
+def test_objects_are_sorted_as_in_the_definition_after_those_that_are_not_in_it() -> None:
+    outcome = Outcome()
+    names = ("a", "b", "c")
+    for name in names:
+        outcome.add("unchanged", {**DEPLOYMENT, "metadata": {"name": name}})
+    outcome.sort([Key("apps", "Deployment", "", name) for name in ("c", "a")])
+    assert [entry["name"] for entry in outcome.objects] == ["b", "c", "a"]
