@@ -96,7 +96,7 @@ class ApplySet(Operation):
         if plan.is_converged and current is not None and not plan.parent.unfinished:
             return current, False  # the latest revision has this content, so it need not be read
         try:
-            return self._history.choose(plan.content, current, self.options.run or run_id(), self.options.note)
+            return self._history.choose(plan.content, current, self.options.run or run_id(), self.options.summary)
         except TooLargeError as error:
             self.outcome.warnings.append(str(error))
             return None, False

@@ -97,13 +97,13 @@ def complete(operation: Operation, objects: Iterable[JSON]) -> dict[Key, JSON]:
 
 def find_namespaces(operation: Operation, names: Iterable[str]) -> dict[str, JSON | None]:
     """Return the namespaces with these names. Wait until those that are being deleted are gone, with all in them."""
-    found = {name: operation.api.get("v1", "Namespace", name) for name in names}
-    found |= {name: live for name, live in operation.options.assumed.namespaces.items() if name in found}
-    going = [ref_of(live) for live in found.values() if live and "deletionTimestamp" in live["metadata"]]
+    namespaces = {name: operation.api.get("v1", "Namespace", name) for name in names}
+    namespaces |= {name: live for name, live in operation.options.assumed.namespaces.items() if name in namespaces}
+    going = [ref_of(live) for live in namespaces.values() if live and "deletionTimestamp" in live["metadata"]]
     if going and not operation.check:
         operation.wait_until_gone(going)
-        found |= dict.fromkeys((ref.name for ref in going), None)
-    return found
+        namespaces |= dict.fromkeys((ref.name for ref in going), None)
+    return namespaces
 
 
 def find_others(operation: Operation, desired: Mapping[Key, JSON], members: Mapping[Key, JSON]) -> dict[Key, JSON]:

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Compare a cluster with the latest revisions of its sets, and name the managers of fields that differ."""
+"""Comparison of a cluster with the latest revisions of its sets, with the managers of fields that differ."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""One apply or removal of a set: its options, and what all its steps share."""
+"""One apply or removal of a set, with its options and its outcome. All steps share it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .outcome import Outcome
 from .ownership import PART_OF_LABEL, labels_of, set_id
 from .revisions import KEPT
 
-#: Work beside a wait: is entered with members and with the identities of those that are not ready, left after the wait.
+#: Returns a context that is entered during a wait. Its arguments are the members, and those that are not ready.
 Meanwhile = Callable[[Collection[JSON], Collection[Ref]], AbstractContextManager[None]]
 
 
@@ -74,9 +74,10 @@ class Options:
     hand_over: Sequence[Handover] = ()
     #: Number of applied revisions to keep; 0 for none.
     keep: int = KEPT
-    #: Run that a new revision belongs to, and its summary; "" for this run, and for the difference.
+    #: Run that a new revision belongs to; "" for this run.
     run: str = ""
-    note: str = ""
+    #: Summary of a new revision; "" for its differences from the one before.
+    summary: str = ""
     assumed: Assumed = field(default_factory=Assumed)
     meanwhile: Meanwhile = lambda members, pending: nullcontext()
 

@@ -23,10 +23,10 @@ class ForeignError(ApplySetError):
     """Objects that the set would create exist and have other owners. `objects` are their identities and owners."""
 
     def __init__(self, owners: Iterable[tuple[Ref, str]]) -> None:
-        found = list(owners)
-        lines = [f"- {ref} {owner}" for ref, owner in found]
+        foreign = list(owners)
+        lines = [f"- {ref} {owner}" for ref, owner in foreign]
         super().__init__("\n".join(["these objects have other owners. Nothing of the set was applied:", *lines]))
-        self.objects = [{**ref.as_dict(), "owner": owner} for ref, owner in found]
+        self.objects = [{**ref.as_dict(), "owner": owner} for ref, owner in foreign]
 
 
 @dataclass

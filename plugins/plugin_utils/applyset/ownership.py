@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Find out who owns an object: a set, another tool, or another object."""
+"""Owners of objects: sets, other tools, and other objects."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from typing import Any
 
 from ..kube.client import JSON, Api
 from ..kube.manifests import Key, Ref, owned_fields, ref_of
+from ..kube.objects import matches, service_selector
 
 MANAGER = "kubescale.fleet"
 #: Label of every member, with the id of its set.
@@ -106,15 +107,15 @@ def left_without_use(api: Api, adopted: Iterable[JSON], kept: Collection[Key]) -
             service = api.get("v1", "Service", target["name"], target["namespace"])
         if service is not None:
             services[ref_of(service).key] = service
-    found = dict(services)
+    unused = dict(services)
     for service in services.values():
-        if not (selector := service["spec"].get("selector")):
+        if not (selector := service_selector(service)):
             continue
         for kind in _WORKLOADS:
             for item in api.list("apps/v1", kind, service["metadata"]["namespace"]).items:
-                if selector.items() <= (item["spec"]["template"]["metadata"].get("labels") or {}).items():
-                    found[ref_of(item).key] = item
-    return [obj for key, obj in found.items() if key not in kept]
+                if matches(selector, item["spec"]["template"]["metadata"].get("labels") or {}):
+                    unused[ref_of(item).key] = item
+    return [obj for key, obj in unused.items() if key not in kept]
 
 
 def others_that_serve(api: Api, groups: Mapping[str, Collection[str]]) -> list[tuple[Ref, str, str]]:
@@ -126,7 +127,7 @@ def others_that_serve(api: Api, groups: Mapping[str, Collection[str]]) -> list[t
     Returns:
         Each object, its owner in words, and its API group.
     """
-    found = []
+    foreign = []
     for api_version, kind in (
         ("apiregistration.k8s.io/v1", "APIService"),
         ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
@@ -136,8 +137,8 @@ def others_that_serve(api: Api, groups: Mapping[str, Collection[str]]) -> list[t
             # An APIService without a service is the API server's own, for a CRD or a built-in group.
             local = kind == "APIService" and not item["spec"].get("service")
             if group in groups and not local and not any(is_member(item, set_id) for set_id in groups[group]):
-                found.append((ref_of(item), owner_of(item), group))
-    return found
+                foreign.append((ref_of(item), owner_of(item), group))
+    return foreign
 
 
 def how_to_adopt(role: str | None) -> str:

@@ -22,7 +22,7 @@ from .revisions import Content
 
 @dataclass(frozen=True)
 class Plan:
-    """The members as they must be, the live objects that concern them, and what becomes of these."""
+    """The members as they must be, the live objects that concern them, and the decisions about these."""
 
     parent: Parent
     shared: list[SharedNamespace]

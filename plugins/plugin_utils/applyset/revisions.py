@@ -117,22 +117,24 @@ class History:
 
     def contents(self) -> dict[int, Content]:
         """Return the contents of all readable revisions, by number. Send one request."""
-        found = {}
+        contents = {}
         for item in self.api.list("v1", "Secret", self.namespace, f"{OF_LABEL}={self.set_id}").items:
             with contextlib.suppress(RevisionError):
-                found[_revision(item).number] = _content(item)
-        return found
+                contents[_revision(item).number] = _content(item)
+        return contents
 
     def content(self, number: int) -> tuple[Content, str] | None:
         """Return the content and state of a revision, or None if there is none. Raise RevisionError if unreadable."""
         secret = self.api.get("v1", "Secret", self._name_of(number), self.namespace)
         return None if secret is None else (_content(secret), _revision(secret).state)
 
-    def choose(self, content: Content, current: int | None, run: str, note: str) -> tuple[int, bool]:
+    def choose(self, content: Content, current: int | None, run: str, text: str) -> tuple[int, bool]:
         """Return the number of the revision with `content`, and whether it must still be applied.
 
         Create the revision unless the latest one has this content. `current` is the number of the latest revision
-        according to the parent. Raise TooLargeError or RevisionError if the revision cannot be created.
+        according to the parent, `text` the summary of a new one; "" for the differences.
+
+        Raise TooLargeError or RevisionError if the revision cannot be created.
         """
         digest = content.digest
         latest = self._readable(current)
@@ -144,7 +146,7 @@ class History:
             latest = self._readable(newest)
             if latest and latest[0].digest == digest:
                 return newest, latest[1] != APPLIED
-        self._write(newest + 1, content, run, note or summary(latest[0] if latest else None, content))
+        self._write(newest + 1, content, run, text or summary(latest[0] if latest else None, content))
         return newest + 1, True
 
     def finish(self, number: int, keep: int) -> None:
@@ -202,10 +204,10 @@ def revisions_of(api: Api, namespace: str, of_set: str = "") -> dict[str, list[R
     """
     selector = f"{OF_LABEL}={of_set}" if of_set else OF_LABEL
     items = api.list("v1", "Secret", namespace, selector, metadata_only=True).items
-    found: dict[str, list[Revision]] = {}
+    by_set: dict[str, list[Revision]] = {}
     for revision in sorted(map(_revision, items), key=lambda revision: revision.number):
-        found.setdefault(revision.set, []).append(revision)
-    return found
+        by_set.setdefault(revision.set, []).append(revision)
+    return by_set
 
 
 def superfluous(revisions: Sequence[Revision], keep: int) -> list[Revision]:
@@ -270,12 +272,12 @@ def collection_version() -> str:
     """Return the version of this collection, from its source or installation; "" if neither has one."""
     for name, keys in (("MANIFEST.json", ("collection_info", "version")), ("galaxy.yml", ("version",))):
         try:
-            found: Any = yaml.safe_load((COLLECTION / name).read_text(encoding="utf-8"))
+            value: Any = yaml.safe_load((COLLECTION / name).read_text(encoding="utf-8"))
         except OSError:
             continue
         for key in keys:
-            found = found.get(key, {})
-        return str(found)
+            value = value.get(key, {})
+        return str(value)
     return ""
 
 

@@ -211,7 +211,7 @@ def _options_of(step: Step, options: Options, timeout: float, done: list[str]) -
         ],
         # A rollback deletes no revision.
         keep=step.revisions + 1,
-        note=f"rollback to {step.to}",
+        summary=f"rollback to {step.to}",
     )
 
 
