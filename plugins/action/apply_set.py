@@ -16,14 +16,9 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ..plugin_utils.applyset.apply import (
-    ApplySet,
-    ApplySetError,
-    Assumed,
-    ForeignError,
-    Handover,
-    SharedNamespace,
-)
+from ..plugin_utils.applyset.apply import ApplySet
+from ..plugin_utils.applyset.operation import Assumed, Handover, Options, SharedNamespace
+from ..plugin_utils.applyset.outcome import ApplySetError, ForeignError
 from ..plugin_utils.applyset.ownership import how_to_adopt
 from ..plugin_utils.applyset.revisions import KEPT
 from ..plugin_utils.applyset.run_facts import APPLIED_SETS, ASSUMED, applied_sets, facts_of
@@ -101,17 +96,15 @@ class ActionModule(ActionBase):
         def say(text: str) -> None:
             display.display(f"[{host}] {args['name']}: {text}")
 
-        applied = ApplySet(
-            api,
-            args["name"],
-            args["parent_namespace"],
+        options = Options(
+            namespace=args["parent_namespace"],
             check=check,
             diff=bool(self._task.diff),
             force=args["force_conflicts"],
             adopt=args["adopt"],
             timeout=args["wait_timeout"],
             take_from=args["take_from"],
-            # In check mode the other set has taken nothing, but may have said that it would.
+            # In check mode the other set has taken over nothing, but would have if it was applied before.
             hand_over=[
                 Handover(**entry, done=check and entry["to"] in (applied_sets(task_vars) or []))
                 for entry in args["hand_over"]
@@ -120,9 +113,10 @@ class ActionModule(ActionBase):
             keep=args["revisions"],
             run=run,
             # In ansible-core 2.18 libyaml refuses the strings of facts.
-            assumed=Assumed(**untagged(facts_of(task_vars).get(ASSUMED, {}))),
+            assumed=Assumed(**untagged(facts_of(task_vars).get(ASSUMED, {}) if check else {})),
             meanwhile=functools.partial(load_jobs_meanwhile, api, say=say),
         )
+        applied = ApplySet(api, args["name"], options)
         try:
             if args["state"] == "absent":
                 applied.remove()
@@ -140,12 +134,12 @@ class ActionModule(ActionBase):
             "changed": outcome.changed,
             "objects": outcome.objects,
             "unused": outcome.unused,
-            "revision": applied.revision,
+            "revision": outcome.revision,
         }
         others = [name for name in applied_sets(task_vars) or [] if name != args["name"]]
         result["ansible_facts"] = {APPLIED_SETS: others if args["state"] == "absent" else [*others, args["name"]]}
         if check or ASSUMED in facts_of(task_vars):
-            result["ansible_facts"][ASSUMED] = asdict(applied.assumed) if check else {}
+            result["ansible_facts"][ASSUMED] = asdict(applied.assumed()) if check else {}
         result["seconds"] = round(time.monotonic() - started, 2)
         if self._task.diff:
             result["diff"] = outcome.diff

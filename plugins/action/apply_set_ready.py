@@ -13,7 +13,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ..plugin_utils.applyset.apply import ApplySetError, wait_for_sets
+from ..plugin_utils.applyset.outcome import ApplySetError
+from ..plugin_utils.applyset.ready import wait_for_sets
 from ..plugin_utils.applyset.run_facts import applied_sets
 from ..plugin_utils.apps.scrape_jobs import load_jobs_meanwhile
 from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect

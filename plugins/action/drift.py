@@ -11,8 +11,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ..plugin_utils.applyset.apply import ApplySetError
 from ..plugin_utils.applyset.drift import describe, examine
+from ..plugin_utils.applyset.outcome import ApplySetError
 from ..plugin_utils.common.output import (
     OUTPUT_OPTIONS,
     SET_OPTIONS,

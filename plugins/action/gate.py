@@ -14,7 +14,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ..plugin_utils.applyset.apply import ApplySetError, wait_for_sets
+from ..plugin_utils.applyset.outcome import ApplySetError
+from ..plugin_utils.applyset.ready import wait_for_sets
 from ..plugin_utils.apps.model import App, AppError
 from ..plugin_utils.apps.parse import parse_apps
 from ..plugin_utils.fleet import gate, run_record

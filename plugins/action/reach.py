@@ -16,8 +16,7 @@ from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ..plugin_utils.applyset.apply import set_id
-from ..plugin_utils.applyset.ownership import how_to_adopt, others_that_serve
+from ..plugin_utils.applyset.ownership import how_to_adopt, others_that_serve, set_id
 from ..plugin_utils.apps.catalogue import all_entries, reader
 from ..plugin_utils.apps.model import App, AppError
 from ..plugin_utils.apps.parse import parse_pairs

@@ -11,7 +11,8 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ..plugin_utils.applyset.apply import ApplySetError, choose_sets, sets_of
+from ..plugin_utils.applyset.outcome import ApplySetError
+from ..plugin_utils.applyset.parent import choose_sets, sets_of
 from ..plugin_utils.applyset.revisions import revisions_of
 from ..plugin_utils.common.output import (
     OUTPUT_OPTIONS,

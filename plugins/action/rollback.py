@@ -11,9 +11,10 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ..plugin_utils.applyset.apply import ApplySetError
+from ..plugin_utils.applyset.operation import Options
+from ..plugin_utils.applyset.outcome import ApplySetError
 from ..plugin_utils.applyset.revisions import RevisionError
-from ..plugin_utils.applyset.rollback import Target, perform, plan
+from ..plugin_utils.applyset.rollback import Target, plan_rollback, roll_back
 from ..plugin_utils.common.runs import run_id
 from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
 
@@ -50,11 +51,9 @@ class ActionModule(ActionBase):
         namespace = args["parent_namespace"]
         try:
             api = connect(args["kubeconfig"], args["context"], RESTART)
-            planned = plan(api, Target(args["component"], args["revision"], args["run"]), namespace)
-            done = perform(
-                api,
-                planned.steps,
-                namespace,
+            planned = plan_rollback(api, Target(args["component"], args["revision"], args["run"]), namespace)
+            options = Options(
+                namespace=namespace,
                 check=bool(self._task.check_mode),
                 diff=bool(self._task.diff),
                 force=args["force_conflicts"],
@@ -62,6 +61,7 @@ class ActionModule(ActionBase):
                 run=run_id(task_vars),
                 say=lambda text: display.display(f"[{host}] {text}"),
             )
+            done = roll_back(api, planned.steps, options)
         except (ApiError, ApplySetError, KubeconfigError, RevisionError, ValueError) as error:
             raise AnsibleActionFail(f"rollback {host}: {error}") from None
         for entry in done.sets:

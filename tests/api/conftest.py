@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import ApplySet
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.operation import Options
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api, connect
 
 import conftest
@@ -49,7 +50,7 @@ def sets_go(kubeconfig: Path) -> Iterator[None]:
     yield
     api = connect(kubeconfig)
     for parent in api.list("v1", "ConfigMap", "kube-system", "applyset.kubernetes.io/id").items:
-        ApplySet(api, parent["metadata"]["name"], timeout=30.0).remove()
+        ApplySet(api, parent["metadata"]["name"], Options(timeout=30.0)).remove()
 
 
 @pytest.fixture
@@ -60,10 +61,10 @@ def name() -> str:
 
 @pytest.fixture
 def make_set(kubeconfig: Path, name: str) -> Callable[..., ApplySet]:
-    """Function that gives the test's set, as a new run would see it; arguments go to ApplySet."""
+    """Function that gives the test's set, as a new run would see it; arguments go to Options."""
 
     def make(set_name: str = name, **arguments: Any) -> ApplySet:
-        return ApplySet(connect(kubeconfig), set_name, **({"timeout": 30.0, "diff": True} | arguments))
+        return ApplySet(connect(kubeconfig), set_name, Options(**({"timeout": 30.0, "diff": True} | arguments)))
 
     return make
 

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import set_id, sets_of
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.drift import describe, examine
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.operation import Options
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.parent import sets_of
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import OF_LABEL, History
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.rollback import Target, perform, plan
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.rollback import Target, plan_rollback, roll_back
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import connect
 
 import conftest
@@ -164,9 +165,9 @@ def test_a_rule_that_breaks_the_metric_is_taken_back(run: Run, kubeconfig: Path)
     broken = [{"series": "no_such_total", "as": "demo_app_button_clicks", "window": 60, "function": "rate"}]
     run("prometheus_adapter", prometheus_adapter_rules=broken)
     assert "no_such_total" in rules()
-    done = perform(api, plan(api, Target("prometheus_adapter")).steps, timeout=3.0)
+    done = roll_back(api, plan_rollback(api, Target("prometheus_adapter")).steps, Options(timeout=3.0))
     # It is never ready here, as nothing answers behind the APIServices.
-    assert not any("cannot be brought back" in problem for problem in done.problems)
+    assert not any("cannot be rolled back" in problem for problem in done.problems)
     assert rules() == good
     assert run("prometheus_adapter") == {}
     assert examine(api, ["prometheus_adapter"]).in_sync
@@ -181,7 +182,7 @@ def test_no_set_says_how_many_replicas_an_autoscaled_app_has(kubeconfig: Path) -
     targets = {(item["metadata"]["namespace"], item["spec"]["scaleTargetRef"]["name"]) for item in scalers}
     seen = set()
     for name in sets_of(api):
-        for content in History(api, name, "kube-system", set_id(name, "kube-system")).contents().values():
+        for content in History(api, name, "kube-system").contents().values():
             for key, obj in content.by_key.items():
                 if key.kind == "Deployment" and (key.namespace, key.name) in targets:
                     assert "replicas" not in obj["spec"], key
@@ -348,7 +349,7 @@ def test_an_autoscaler_made_by_hand_is_taken_over_only_when_that_is_asked_for(ru
     api.request("POST", "/api/v1/namespaces", body={"metadata": {"name": "by-hand"}})
     api.request("POST", "/apis/autoscaling/v2/namespaces/by-hand/horizontalpodautoscalers", body=body)
     entry = {"autoscaled_apps": [{**SHOP, "namespace": "by-hand"}]}
-    with pytest.raises(AssertionError, match="others have made what it would make"):
+    with pytest.raises(AssertionError, match="these objects have other owners"):
         run("hpa", **entry)
     found = api.get(*autoscaler)
     assert found is not None

@@ -13,15 +13,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset import apply as applyset
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import (
-    ApplySet,
-    ApplySetError,
-    Outcome,
-    SharedNamespace,
-    set_id,
-    wait_for_sets,
-)
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset import parent as parents
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import ApplySet
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.operation import SharedNamespace
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.outcome import ApplySetError, Outcome
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.ownership import PART_OF_LABEL, set_id
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.ready import wait_for_sets
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api, ApiError, connect
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import DefinitionError
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.waiting import NotReadyError
@@ -99,7 +96,7 @@ def versions(api: Api, name: str) -> dict[str, str]:
     """Resource versions of all members, and of the parent."""
     found = {}
     for kind in (("v1", "Namespace"), ("v1", "ConfigMap"), ("v1", "Secret"), ("apps/v1", "Deployment")):
-        for item in api.list(*kind, label_selector=f"{applyset.PART_OF_LABEL}={set_id(name, 'kube-system')}").items:
+        for item in api.list(*kind, label_selector=f"{PART_OF_LABEL}={set_id(name, 'kube-system')}").items:
             found[f"{kind[1]}/{item['metadata']['name']}"] = item["metadata"]["resourceVersion"]
     parent = api.get("v1", "ConfigMap", name, "kube-system")
     assert parent is not None
@@ -203,7 +200,7 @@ def test_a_crd_that_somebody_edits_is_put_right(api: Api, name: str, make_set: M
         make_set().apply(objects)
     assert make_set(force=True).apply(objects).changed
     assert not make_set().apply(objects).changed
-    label = {"metadata": {"labels": {applyset.PART_OF_LABEL: None}}}
+    label = {"metadata": {"labels": {PART_OF_LABEL: None}}}
     api.patch("apiextensions.k8s.io/v1", "CustomResourceDefinition", f"things.{group}", label)
     assert make_set().apply(objects).changed
 
@@ -265,8 +262,8 @@ def test_a_set_cannot_take_the_name_of_a_config_map_that_is_there(api: Api, name
 def test_a_set_of_another_tool_is_left_alone(api: Api, name: str, make_set: MakeSet) -> None:
     parent = config_map("kube-system", name)
     parent["metadata"] |= {
-        "labels": {applyset.ID_LABEL: set_id(name, "kube-system")},
-        "annotations": {applyset.TOOLING_ANNOTATION: "kubectl/v1.37.0"},
+        "labels": {parents.ID_LABEL: set_id(name, "kube-system")},
+        "annotations": {parents.TOOLING_ANNOTATION: "kubectl/v1.37.0"},
     }
     api.apply(parent, "kubectl")
     with pytest.raises(ApplySetError, match=r"another tool \(kubectl/v1\.37\.0\)"):
@@ -283,7 +280,7 @@ def test_no_objects_is_no_order_to_remove_everything(name: str, make_set: MakeSe
 
 def test_what_is_no_longer_named_is_pruned_with_its_kind(api: Api, name: str, make_set: MakeSet) -> None:
     make_set().apply([namespace(name), config_map(name), secret(name, word="x")])
-    assert annotation(api, name, applyset.KINDS_ANNOTATION) == {"ConfigMap", "Namespace", "Secret"}
+    assert annotation(api, name, parents.KINDS_ANNOTATION) == {"ConfigMap", "Namespace", "Secret"}
     outcome = make_set().apply([namespace(name), config_map(name)])
     assert actions(outcome) == {
         f"Namespace/{name}": "unchanged",
@@ -291,7 +288,7 @@ def test_what_is_no_longer_named_is_pruned_with_its_kind(api: Api, name: str, ma
         "Secret/password": "pruned",
     }
     assert api.get("v1", "Secret", "password", name) is None
-    assert annotation(api, name, applyset.KINDS_ANNOTATION) == {"ConfigMap", "Namespace"}
+    assert annotation(api, name, parents.KINDS_ANNOTATION) == {"ConfigMap", "Namespace"}
 
 
 def test_others_objects_are_never_pruned(api: Api, name: str, make_set: MakeSet) -> None:
@@ -317,14 +314,14 @@ def test_a_run_killed_while_applying_is_cleaned_up_by_the_next(api: Api, name: s
         with pytest.raises(KeyboardInterrupt):
             make_set().apply([namespace(name), secret(name, word="x"), deployment(name)], wait=False)
     assert calls[0] == "ConfigMap"  # the parent is written before anything else
-    assert annotation(api, name, applyset.KINDS_ANNOTATION) == {"ConfigMap", "Deployment.apps", "Namespace", "Secret"}
+    assert annotation(api, name, parents.KINDS_ANNOTATION) == {"ConfigMap", "Deployment.apps", "Namespace", "Secret"}
     outcome = make_set().apply([namespace(name)])
     assert actions(outcome) == {
         f"Namespace/{name}": "unchanged",
         "ConfigMap/settings": "pruned",
         "Secret/password": "pruned",
     }
-    assert annotation(api, name, applyset.KINDS_ANNOTATION) == {"Namespace"}
+    assert annotation(api, name, parents.KINDS_ANNOTATION) == {"Namespace"}
 
 
 def test_a_run_killed_while_pruning_goes_on_in_the_next(api: Api, name: str, make_set: MakeSet) -> None:
@@ -404,7 +401,7 @@ def test_the_last_set_that_lists_a_shared_namespace_removes_it(api: Api, name: s
     live = api.get("v1", "Namespace", name)
     assert live is not None
     assert live["metadata"]["labels"]["team"] == "a"
-    assert applyset.PART_OF_LABEL not in live["metadata"]["labels"]
+    assert PART_OF_LABEL not in live["metadata"]["labels"]
     assert actions(make_set(f"{name}-1").remove()) == {"ConfigMap/1": "deleted"}
     predicted = make_set(f"{name}-2", check=True).remove()
     outcome = make_set(f"{name}-2").remove()

@@ -11,14 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import (
-    PART_OF_LABEL,
-    ApplySet,
-    ApplySetError,
-    SharedNamespace,
-    set_id,
-)
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import ApplySet
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.drift import Component, Drift, describe, examine
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.operation import SharedNamespace
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.outcome import ApplySetError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.ownership import PART_OF_LABEL, set_id
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import History
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.transport import Request, Transport
@@ -224,7 +221,7 @@ def test_without_a_revision_nothing_can_be_said(api: Api, name: str, make_set: M
     assert (component.state, component.revision, component.in_sync) == ("not known", None, False)
     assert "no revision is stored" in component.note
     make_set().apply([config_map("default", name)])
-    History(api, name, "kube-system", set_id(name, "kube-system")).forget()
+    History(api, name, "kube-system").forget()
     [component] = examine(api).components
     assert component.note == "its revision 1 is gone: somebody deleted it"
 

@@ -8,14 +8,10 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import (
-    ApplySet,
-    ApplySetError,
-    ForeignError,
-    Handover,
-    set_id,
-)
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.ownership import PART_OF_LABEL
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import ApplySet
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.operation import Handover
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.outcome import ApplySetError, ForeignError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.ownership import PART_OF_LABEL, set_id
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.waiting import NotReadyError
 

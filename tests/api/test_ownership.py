@@ -11,13 +11,10 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset import ownership
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import (
-    ApplySet,
-    ApplySetError,
-    ForeignError,
-    set_id,
-)
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset import ownership, phases
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import ApplySet
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.outcome import ApplySetError, ForeignError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.ownership import set_id
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import owned_fields
 
@@ -235,10 +232,10 @@ def test_a_run_killed_while_adopting_is_completed_by_the_next(api: Api, name: st
     def die(*_: object, **__: object) -> None:
         raise KilledError
 
-    killed = make_set(adopt=True)
-    killed._patch = die  # type: ignore[assignment, method-assign]
-    with pytest.raises(KilledError):
-        killed.apply([config_map(name, a="b")])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(phases, "apply_patiently", die)
+        with pytest.raises(KilledError):
+            make_set(adopt=True).apply([config_map(name, a="b")])
     assert make_set().apply([config_map(name, a="b")]).changed
     live = api.get("v1", "ConfigMap", "settings", name)
     assert live is not None

@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset import apply as applyset
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset import parent as parents
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset import revisions
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import (
-    ApplySet,
-    ApplySetError,
-    SharedNamespace,
-    set_id,
-)
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import ApplySet
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.operation import SharedNamespace
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.outcome import ApplySetError
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import History, Revision
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api, connect
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import parse_definition
@@ -33,7 +30,7 @@ MakeSet = Callable[..., ApplySet]
 @pytest.fixture
 def history(api: Api, name: str) -> History:
     """The revisions of the test's set."""
-    return History(api, name, "kube-system", set_id(name, "kube-system"))
+    return History(api, name, "kube-system")
 
 
 @pytest.fixture
@@ -63,7 +60,7 @@ def parent_says(api: Api, name: str) -> tuple[str | None, bool]:
     parent = api.get("v1", "ConfigMap", name, "kube-system")
     assert parent is not None
     annotations = parent["metadata"]["annotations"]
-    return annotations.get(applyset.REVISION_ANNOTATION), applyset.UNFINISHED_ANNOTATION in annotations
+    return annotations.get(parents.REVISION_ANNOTATION), parents.UNFINISHED_ANNOTATION in annotations
 
 
 def die_at(kind: str, patch: pytest.MonkeyPatch) -> None:
@@ -88,7 +85,7 @@ def test_a_revision_for_each_desired_state_that_differs(
     again.apply(objects, wait=False)
     other = make_set(run="three")
     other.apply([namespace(name), config_map(name, a="c"), config_map(name, "new")], wait=False)
-    assert [first.revision, again.revision, other.revision] == [1, 1, 2]
+    assert [first.outcome.revision, again.outcome.revision, other.outcome.revision] == [1, 1, 2]
     assert told(history) == [
         (1, "applied", "first revision, 3 objects"),
         (
@@ -112,17 +109,17 @@ def test_what_somebody_edits_is_repaired_without_a_revision(
     api.apply(config_map(name, a="theirs"), "somebody", force=True)
     repairing = make_set(force=True)
     assert repairing.apply(objects).changed
-    assert (repairing.revision, numbers(history)) == (1, [1])
+    assert (repairing.outcome.revision, numbers(history)) == (1, [1])
 
 
 def test_check_mode_writes_none(name: str, make_set: MakeSet, history: History) -> None:
     predicting = make_set(check=True)
     predicting.apply([namespace(name)])
-    assert (predicting.revision, numbers(history)) == (None, [])
+    assert (predicting.outcome.revision, numbers(history)) == (None, [])
     make_set().apply([namespace(name)])
     predicting = make_set(check=True)
     predicting.apply([namespace(name), config_map(name)])
-    assert (predicting.revision, numbers(history)) == (None, [1])
+    assert (predicting.outcome.revision, numbers(history)) == (None, [1])
 
 
 def test_the_last_ones_are_kept(api: Api, name: str, make_set: MakeSet, history: History) -> None:
@@ -133,11 +130,11 @@ def test_the_last_ones_are_kept(api: Api, name: str, make_set: MakeSet, history:
     assert numbers(history) == [7, 8]
     last = make_set(keep=0)
     last.apply([namespace(name), config_map(name, a="none")])
-    assert (last.revision, numbers(history)) == (None, [])
+    assert (last.outcome.revision, numbers(history)) == (None, [])
     assert parent_says(api, name) == (None, False)
     again = make_set()
     again.apply([namespace(name), config_map(name, a="none")])
-    assert (again.revision, numbers(history)) == (1, [1])
+    assert (again.outcome.revision, numbers(history)) == (1, [1])
 
 
 def test_they_go_with_the_set(name: str, make_set: MakeSet, history: History) -> None:
@@ -146,7 +143,7 @@ def test_they_go_with_the_set(name: str, make_set: MakeSet, history: History) ->
     make_set(f"{name}-other").apply([config_map("default", name)])
     make_set().remove()
     assert numbers(history) == []
-    other = History(history.api, f"{name}-other", "kube-system", set_id(f"{name}-other", "kube-system"))
+    other = History(history.api, f"{name}-other", "kube-system")
     assert numbers(other) == [1]
     make_set(f"{name}-other").remove()
     assert numbers(other) == []
@@ -178,7 +175,7 @@ def test_a_converged_run_of_a_set_with_secrets_asks_once(
     sent.clear()
     converged = make_set()
     assert not converged.apply(objects).changed
-    assert converged.revision == 1
+    assert converged.outcome.revision == 1
     asked = [(method, path) for method, path in sent if "kube-system" in path and "secrets" in path]
     assert asked == [("GET", f"/api/v1/namespaces/kube-system/secrets/{name}.r1")]
 
@@ -191,7 +188,7 @@ def test_a_set_without_a_revision_gets_one_in_its_next_run(
     make_set(keep=0).apply(objects)
     converged = make_set()
     assert not converged.apply(objects).changed
-    assert (converged.revision, numbers(history), parent_says(api, name)) == (1, [1], ("1", False))
+    assert (converged.outcome.revision, numbers(history), parent_says(api, name)) == (1, [1], ("1", False))
     history.forget()
     make_set().apply([*objects, config_map(name, "other")])
     assert told(history) == [(1, "applied", "first revision, 3 objects")]
@@ -215,7 +212,7 @@ def test_a_killed_run_leaves_a_pending_one_and_the_next_run_repairs(
     assert repairing.apply(objects, wait=False).changed
     expected = {"same": [1, 2], "former": [1, 3], "other": [1, 3]}[desired]
     assert [(number, state) for number, state, _ in told(history)] == [(number, "applied") for number in expected]
-    assert repairing.revision == expected[-1]
+    assert repairing.outcome.revision == expected[-1]
     assert parent_says(api, name) == (str(expected[-1]), False)
     assert not make_set().apply(objects, wait=False).changed
     assert numbers(history) == expected
@@ -233,7 +230,7 @@ def test_a_killed_run_that_changed_nothing_yet_is_seen_as_unfinished(
     # All that is wanted is there already, as the fingerprints say; but the latest revision wants more.
     back = make_set()
     assert not back.apply(before).changed
-    assert (back.revision, parent_says(api, name)) == (3, ("3", False))
+    assert (back.outcome.revision, parent_says(api, name)) == (3, ("3", False))
     assert set(history.contents()[3].by_key) == set(history.contents()[1].by_key)
 
 
@@ -250,11 +247,11 @@ def test_killed_before_its_first_change_nothing_is_lost(
     assert (numbers(history), parent_says(api, name)) == ([1, 2], ("1", False))
     converged = make_set()
     assert not converged.apply(objects).changed
-    assert converged.revision == 1
+    assert converged.outcome.revision == 1
     # It is the one that the next run of the same would write.
     late = make_set()
     late.apply(more)
-    assert (late.revision, numbers(history)) == (2, [1, 2])
+    assert (late.outcome.revision, numbers(history)) == (2, [1, 2])
     assert parent_says(api, name) == ("2", False)
 
 
@@ -345,7 +342,7 @@ def test_what_does_not_fit_is_a_warning(api: Api, name: str, make_set: MakeSet, 
     assert len(history.contents()[2].packed()) > 600_000
     too_large = make_set()
     outcome = too_large.apply([*small, *large])
-    assert too_large.revision is None
+    assert too_large.outcome.revision is None
     [warning] = outcome.warnings
     assert "bytes when compressed, and a Secret holds 1000000: no revision is kept" in warning
     assert (numbers(history), parent_says(api, name)) == ([1, 2], (None, False))
@@ -354,7 +351,7 @@ def test_what_does_not_fit_is_a_warning(api: Api, name: str, make_set: MakeSet, 
     assert len(again.outcome.warnings) == 1
     back = make_set()
     back.apply(small)
-    assert (back.revision, numbers(history)) == (3, [1, 2, 3])
+    assert (back.outcome.revision, numbers(history)) == (3, [1, 2, 3])
 
 
 def test_the_largest_set_of_the_collection_takes_a_tenth_of_a_secret(name: str, kubeconfig: Path) -> None:
@@ -367,7 +364,7 @@ def test_the_largest_set_of_the_collection_takes_a_tenth_of_a_secret(name: str, 
     packed = content.packed()
     assert 10_000 < len(packed) < revisions.LIMIT / 10
     assert revisions.Content.unpacked(packed) == content
-    history = History(connect(kubeconfig), name, "kube-system", set_id(name, "kube-system"))
+    history = History(connect(kubeconfig), name, "kube-system")
     history._write(1, content, "run", "note")
     assert history.contents() == {1: content}
     history.forget()

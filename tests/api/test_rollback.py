@@ -11,20 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import (
-    ApplySet,
-    ApplySetError,
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.apply import ApplySet
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.operation import (
     Handover,
+    Options,
     SharedNamespace,
-    set_id,
 )
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.outcome import ApplySetError
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import History, RevisionError
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.rollback import (
-    Plan,
     Result,
+    RollbackPlan,
     Target,
-    perform,
-    plan,
+    plan_rollback,
+    roll_back,
 )
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.runs import who
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api
@@ -52,19 +52,19 @@ def history(api: Api) -> Callable[[str], list[tuple[int, str, str]]]:
     """Function that tells the revisions of a set: number, state and summary."""
 
     def told(name: str) -> list[tuple[int, str, str]]:
-        found = History(api, name, "kube-system", set_id(name, "kube-system")).all()
+        found = History(api, name, "kube-system").all()
         return [(revision.number, revision.state, revision.summary) for revision in found]
 
     return told
 
 
-def chosen(found: Plan) -> dict[str, int]:
+def chosen(found: RollbackPlan) -> dict[str, int]:
     """Sets that go back, in order, with the revisions they go back to."""
     return {step.set: step.to for step in found.steps}
 
 
 def back(api: Api, run: str = "undo", **target: Any) -> Result:
-    return perform(api, plan(api, Target(**target)).steps, run=run, timeout=20.0)
+    return roll_back(api, plan_rollback(api, Target(**target)).steps, Options(run=run, timeout=20.0))
 
 
 def value(api: Api, where: str, name: str = "settings") -> str | None:
@@ -84,10 +84,10 @@ def test_one_component_goes_back_and_a_second_time_further(
     assert history(name)[-1] == (4, "applied", "rollback to 2")
     assert back(api, component=name).sets[0]["to"] == 1
     assert value(api, name) == "a"
-    nothing = plan(api, Target(name))
+    nothing = plan_rollback(api, Target(name))
     assert (nothing.steps, nothing.left) == (
         [],
-        [f"{name} is left as it is: there is nothing older to go back to than what it has now (revision 5)"],
+        [f"{name} is left as it is: there is no older revision with another content (its revision is 5)"],
     )
     # And again after somebody has made another change.
     make_set(run="later").apply([namespace(name), config_map(name, a="d")])
@@ -115,8 +115,8 @@ def test_to_a_revision_of_that_number(api: Api, name: str, make_set: MakeSet, hi
         ({"component": "NAME", "revision": 9}, "component NAME has no such revision, there are: 1, 2"),
         ({"component": "none"}, "component is 'none'; the cluster has no such set, there are: NAME, NAME-without"),
         ({"component": "NAME-without"}, "component NAME-without: it has no revisions in this cluster"),
-        ({"revision": 1}, "whose? Name the component, too"),
-        ({"component": "NAME", "revision": 1, "run": "one"}, "one of both says what to go back to"),
+        ({"revision": 1}, "of which component? Set component, too"),
+        ({"component": "NAME", "revision": 1, "run": "one"}, "set only one of them"),
         ({"run": "none"}, "run is 'none'; it has left no revision here, there are those of: two, one"),
     ],
 )
@@ -126,7 +126,7 @@ def test_what_is_not_there_is_named(api: Api, name: str, make_set: MakeSet, targ
     make_set(f"{name}-without", keep=0).apply([config_map("default", name)])
     asked = {key: str(text).replace("NAME", name) if key == "component" else text for key, text in target.items()}
     with pytest.raises((ApplySetError, RevisionError)) as raised:
-        plan(api, Target(**asked))
+        plan_rollback(api, Target(**asked))
     assert words.replace("NAME", name) in str(raised.value)
 
 
@@ -138,18 +138,18 @@ def test_a_run_is_undone_in_its_order(api: Api, name: str, make_set: MakeSet) ->
             make_set(each, run=run).apply([config_map("default", each, a=run)])
     make_set(f"{name}-untouched", run="one").apply([config_map("default", name, a="one")])
     make_set(f"{name}-new", run="two").apply([config_map("default", f"{name}-new", a="two")])
-    planned = plan(api, Target())
+    planned = plan_rollback(api, Target())
     assert list(chosen(planned).items()) == [(each, 1) for each in sets]
     assert planned.left == [
-        f"{name}-new is left as it is: there is nothing older to go back to than what it has now (revision 1)"
+        f"{name}-new is left as it is: there is no older revision with another content (its revision is 1)"
     ]
-    assert planned == plan(api, Target(run="two"))
-    perform(api, planned.steps, run="undo")
+    assert planned == plan_rollback(api, Target(run="two"))
+    roll_back(api, planned.steps, Options(run="undo"))
     assert [value(api, "default", each) for each in sets] == ["one"] * 3
     # The most recent run is that rollback, and there is nothing older: it does not bring back what was just undone.
-    assert chosen(plan(api, Target())) == {}
-    assert chosen(plan(api, Target(run="two"))) == {}
-    assert chosen(plan(api, Target(run="undo"))) == {}
+    assert chosen(plan_rollback(api, Target())) == {}
+    assert chosen(plan_rollback(api, Target(run="two"))) == {}
+    assert chosen(plan_rollback(api, Target(run="undo"))) == {}
 
 
 def test_what_another_run_has_changed_since_is_left(api: Api, name: str, make_set: MakeSet) -> None:
@@ -157,22 +157,22 @@ def test_what_another_run_has_changed_since_is_left(api: Api, name: str, make_se
         for each in (name, f"{name}-other"):
             make_set(each, run=run).apply([config_map("default", each, a=run)])
     make_set(run="three").apply([config_map("default", name, a="three")])
-    planned = plan(api, Target(run="two"))
+    planned = plan_rollback(api, Target(run="two"))
     assert chosen(planned) == {f"{name}-other": 1}
     assert planned.left == [f"{name} is left as it is: run three has changed it since"]
-    assert chosen(plan(api, Target())) == {name: 2}
+    assert chosen(plan_rollback(api, Target())) == {name: 2}
 
 
 def test_several_revisions_of_one_run_are_undone_together(api: Api, name: str, make_set: MakeSet) -> None:
     for run, letter in (("one", "a"), ("two", "b"), ("two", "c")):
         make_set(run=run).apply([config_map("default", name, a=letter)])
-    assert chosen(plan(api, Target())) == {name: 1}
-    assert chosen(plan(api, Target(name))) == {name: 2}
+    assert chosen(plan_rollback(api, Target())) == {name: 1}
+    assert chosen(plan_rollback(api, Target(name))) == {name: 2}
     # A rollback by the same run, and one more attempt of it, as a rollout that goes on does.
     assert back(api, run="two").changed
-    assert chosen(plan(api, Target(run="two"))) == {}
+    assert chosen(plan_rollback(api, Target(run="two"))) == {}
     make_set(run="two").apply([config_map("default", name, a="d")])
-    assert chosen(plan(api, Target(run="two"))) == {name: 1}
+    assert chosen(plan_rollback(api, Target(run="two"))) == {name: 1}
 
 
 def test_an_interrupted_run_is_undone(api: Api, name: str, make_set: MakeSet, history: Callable[[str], Any]) -> None:
@@ -190,11 +190,11 @@ def test_an_interrupted_run_is_undone(api: Api, name: str, make_set: MakeSet, hi
 def test_check_mode_predicts_and_changes_nothing(api: Api, name: str, make_set: MakeSet) -> None:
     make_set(run="one").apply([namespace(name), config_map(name, a="a"), secret(name, word="geheim-1")])
     make_set(run="two").apply([namespace(name), config_map(name, a="b"), config_map(name, "new", a="b")])
-    steps = plan(api, Target()).steps
-    predicted = perform(api, steps, check=True, diff=True)
+    steps = plan_rollback(api, Target()).steps
+    predicted = roll_back(api, steps, Options(check=True, diff=True))
     assert value(api, name) == "b"
     assert predicted.sets[0]["revision"] is None
-    done = perform(api, steps, diff=True)
+    done = roll_back(api, steps, Options(diff=True))
     assert [entry["objects"] for entry in predicted.sets] == [entry["objects"] for entry in done.sets]
     assert {entry["name"]: entry["action"] for entry in done.sets[0]["objects"]} == {
         name: "unchanged",
@@ -222,14 +222,14 @@ def test_an_old_image_comes_back_and_replicas_stay(api: Api, name: str, make_set
     assert live is not None
     seen.append((live["spec"]["replicas"], live["spec"]["template"]["spec"]["containers"][0]["image"]))
     # Nothing makes it ready: going back waits, and says what for.
-    slow = perform(api, plan(api, Target()).steps, run="undo", timeout=1.0)
+    slow = roll_back(api, plan_rollback(api, Target()).steps, Options(run="undo", timeout=1.0))
     assert "Deployment" in slow.problems[0]
     live = api.get("apps/v1", "Deployment", "app", name)
     assert live is not None
     seen.append((live["spec"]["replicas"], live["spec"]["template"]["spec"]["containers"][0]["image"]))
     assert seen == [(7, "example.com/app:never-starts"), (7, "example.com/app:1")]
     with deployments_become_ready(kubeconfig):
-        done = perform(api, plan(api, Target(name, 1)).steps, timeout=20.0)
+        done = roll_back(api, plan_rollback(api, Target(name, 1)).steps, Options(timeout=20.0))
     assert (done.problems, done.changed) == ([], False)
 
 
@@ -239,9 +239,9 @@ def test_shared_namespaces_and_arguments_come_back_too(api: Api, name: str, make
     make_set(run="one", hand_over=[Handover("ConfigMap", "elsewhere", "other")]).apply(objects, shared)
     make_set(run="two", take_from=["other"]).apply(objects[1:])
     assert api.get("v1", "Namespace", name) is None
-    steps = plan(api, Target()).steps
+    steps = plan_rollback(api, Target()).steps
     assert steps[0].content.hand_over == [{"kind": "ConfigMap", "name": "elsewhere", "to": "other"}]
-    assert perform(api, steps, run="undo").problems == []
+    assert roll_back(api, steps, Options(run="undo")).problems == []
     live = api.get("v1", "Namespace", name)
     assert live is not None
     assert live["metadata"]["labels"]["team"] == "one"
@@ -256,11 +256,13 @@ def test_one_that_cannot_go_back_keeps_no_other_from_it(api: Api, name: str, mak
     api.apply(config_map("default", name, a="theirs"), "somebody", force=True)
     done = back(api)
     [problem] = done.problems
-    assert problem.startswith(f"{name} cannot be brought back to revision 1: ConfigMap default/{name}: field .data.a")
+    assert problem.startswith(f"{name} cannot be rolled back to revision 1: ConfigMap default/{name}: field .data.a")
     assert [value(api, "default", each) for each in sets] == ["theirs", "one"]
     # A way back that failed is tried again, whoever asks for it.
-    assert [chosen(plan(api, target)) for target in (Target(), Target(run="two"), Target(name))] == [{name: 1}] * 3
-    forced = perform(api, plan(api, Target()).steps, force=True)
+    assert [chosen(plan_rollback(api, target)) for target in (Target(), Target(run="two"), Target(name))] == [
+        {name: 1}
+    ] * 3
+    forced = roll_back(api, plan_rollback(api, Target()).steps, Options(force=True))
     assert forced.problems == []
     assert value(api, "default", name) == "one"
 
@@ -286,11 +288,11 @@ def test_by_playbook(run_playbook: Run, api: Api, name: str, make_set: MakeSet) 
     assert done.returncode == 0, done.stdout + done.stderr
     assert "changed=1" in done.stdout
     assert value(api, "default", name) == "a"
-    assert History(api, name, "kube-system", set_id(name, "kube-system")).all()[-1].run == "undo-7"
+    assert History(api, name, "kube-system").all()[-1].run == "undo-7"
     again = run_playbook("rollback")
     assert again.returncode == 0
     assert "changed=0" in again.stdout
-    assert f"{name} is left as it is: there is nothing older" in again.stdout + again.stderr
+    assert f"{name} is left as it is: there is no older revision" in again.stdout + again.stderr
     wrong = run_playbook("rollback", "-e", f"component={name}", "-e", "revision=9")
     assert wrong.returncode == 2
     assert f"revision is 9; component {name} has no such revision, there are: 1, 2, 3" in wrong.stdout

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What in a cluster is not as the latest revisions of its sets say, and who changed it."""
+"""Comparison of a cluster with the latest revisions of its sets, with the managers of fields that differ."""
 
 from __future__ import annotations
 
@@ -13,39 +13,39 @@ from ..common.text import aligned
 from ..kube.client import JSON, Api, ApiError, Value
 from ..kube.manifests import Key, Ref, owned_fields, ref_of, was_changed
 from ..kube.waiting import in_parallel
-from .apply import DERIVED_KINDS, ID_LABEL, Parent, choose_sets, fingerprint_of, set_id, sets_of
-from .ownership import MANAGER, PART_OF_LABEL, is_member, labels_of
+from .definition import fingerprint_of
+from .discovery import kinds_that, list_if_served, read
+from .ownership import DERIVED_KINDS, MANAGER, PART_OF_LABEL, is_member, labels_of, set_id
+from .parent import ID_LABEL, Parent, all_parents, choose_sets, sets_of
 from .revisions import Content, History, RevisionError
 
 _MISSING = object()
-#: Listings that fail so are of kinds that nobody can list now, as their server is away.
-_NOT_LISTED = (404, 405, 503)
 
 
 class Field(NamedTuple):
-    """A field that differs, and who owns it now; "" if nobody does, as it was removed."""
+    """A field that differs, and its manager; "" if it has none, because it was removed."""
 
     path: str
     manager: str
 
 
 class Finding(NamedTuple):
-    """An object that is not as it should be: `state` is drifted, missing or unknown."""
+    """An object that differs from its set's revision: `state` is drifted, missing or unknown."""
 
     ref: Ref
     state: str
     fields: tuple[Field, ...] = ()
-    #: Why it cannot be compared, or what is unusual about it.
+    #: Reason why the object cannot be compared, or another hint.
     note: str = ""
 
     def as_dict(self) -> JSON:
-        """As JSON shows it."""
+        """Return the finding for JSON."""
         fields = [field._asdict() for field in self.fields]
         return {**self.ref.as_dict(), "state": self.state, "fields": fields, "note": self.note}
 
 
 class Component(NamedTuple):
-    """One set: `revision` it was compared with, and what is not so. `note`: why it could not be, or not well."""
+    """A set, the `revision` it was compared with, and its findings. `note`: why the comparison is not complete."""
 
     name: str
     revision: int | None
@@ -54,25 +54,25 @@ class Component(NamedTuple):
 
     @property
     def in_sync(self) -> bool:
-        """Whether the cluster has exactly what the revision says."""
+        """Return whether the cluster has exactly the objects of the revision."""
         return not self.findings and not self.note
 
     @property
     def state(self) -> str:
-        """In two words."""
+        """Return "in sync", "drifted" or "not known"."""
         if self.findings:
             return "drifted"
         return "in sync" if self.in_sync else "not known"
 
     def as_dict(self) -> JSON:
-        """As JSON shows it."""
+        """Return the component for JSON."""
         objects = [finding.as_dict() for finding in self.findings]
-        told = {"component": self.name, "state": self.state, "revision": self.revision, "note": self.note}
-        return {**told, "objects": objects}
+        facts = {"component": self.name, "state": self.state, "revision": self.revision, "note": self.note}
+        return {**facts, "objects": objects}
 
 
 class Drift(NamedTuple):
-    """A whole cluster; `strays` are objects of sets that are not there any more."""
+    """The result for a cluster. `strays` are members of sets that have no parent any more."""
 
     components: tuple[Component, ...]
     strays: tuple[Finding, ...]
@@ -80,11 +80,11 @@ class Drift(NamedTuple):
 
     @property
     def in_sync(self) -> bool:
-        """Whether nothing is to be said."""
+        """Return whether all components are in sync and there are no strays."""
         return not self.strays and all(component.in_sync for component in self.components)
 
     def document(self, cluster: str) -> JSON:
-        """As JSON shows it."""
+        """Return the result for JSON."""
         return {
             "cluster": cluster,
             "in_sync": self.in_sync,
@@ -95,9 +95,9 @@ class Drift(NamedTuple):
 
 
 def examine(api: Api, names: Collection[str] = (), namespace: str = "kube-system") -> Drift:
-    """Compare sets (all if `names` is empty) with their revisions. Reads and tries (dry run); changes nothing.
+    """Compare sets, or all sets if `names` is empty, with their revisions, by reads and dry runs.
 
-    Raises ApplySetError for a name of no set.
+    Raise ApplySetError for a name of no set.
     """
     start = time.monotonic()
     chosen = choose_sets(sets_of(api, namespace), names)
@@ -111,39 +111,28 @@ def examine(api: Api, names: Collection[str] = (), namespace: str = "kube-system
 
 
 def _labelled(api: Api) -> dict[str, dict[Key, JSON]]:
-    """Metadata of all that carries the label of a set, by id of the set; without what follows from other objects."""
-    kinds: dict[str, tuple[str, str]] = {}
-    for resource in api.resources().values():  # the preferred version of a group comes first
-        if {"list", "delete"} <= resource.verbs and resource.kind not in DERIVED_KINDS:
-            kinds.setdefault(resource.group_kind, (resource.api_version, resource.kind))
-
-    def listing(kind: tuple[str, str]) -> list[JSON]:
-        try:
-            return api.list(*kind, label_selector=PART_OF_LABEL, metadata_only=True).items
-        except ApiError as error:
-            if error.status in _NOT_LISTED:
-                return []
-            raise
-
-    found: dict[str, dict[Key, JSON]] = {}
-    for items in in_parallel(listing, kinds.values()):
+    """Return the metadata of all objects with the label of a set, by the id of the set. Leave out derived objects."""
+    kinds = kinds_that(api, lambda kind: "delete" in kind.verbs and kind.kind not in DERIVED_KINDS)
+    labelled: dict[str, dict[Key, JSON]] = {}
+    for items in in_parallel(lambda kind: list_if_served(api, kind, PART_OF_LABEL, metadata_only=True), kinds):
         for item in items:
-            # Controllers copy labels to what they make of an object.
+            # Controllers copy the labels of an object to the objects that they create for it.
             if not item["metadata"].get("ownerReferences"):
-                found.setdefault(labels_of(item)[PART_OF_LABEL], {})[ref_of(item).key] = item
-    return found
+                labelled.setdefault(labels_of(item)[PART_OF_LABEL], {})[ref_of(item).key] = item
+    return labelled
 
 
 def _component(api: Api, name: str, namespace: str, parent: Parent, live: Mapping[Key, JSON]) -> Component:
     if parent.revision is None:
-        return Component(name, None, note="no revision is stored; one is, as soon as the set is applied again")
+        return Component(name, None, note="no revision is stored; the next apply of the set stores one")
+    history = History(api, name, namespace)
     try:
-        found = History(api, name, namespace, set_id(name, namespace)).content(parent.revision)
+        stored = history.content(parent.revision)
     except RevisionError as error:
         return Component(name, parent.revision, note=str(error))
-    if found is None:
+    if stored is None:
         return Component(name, parent.revision, note=f"its revision {parent.revision} is gone: somebody deleted it")
-    content = found[0]
+    content = stored[0]
     note = (
         "the run that applies this revision has not ended, or was interrupted: run again" if parent.unfinished else ""
     )
@@ -153,8 +142,8 @@ def _component(api: Api, name: str, namespace: str, parent: Parent, live: Mappin
         for key, obj in desired.items()
         if key not in live or fingerprint_of(obj, live[key]) not in parent.fingerprints
     ]
-    set_id_ = set_id(name, namespace)
-    findings = [finding for finding in in_parallel(lambda obj: _compare(api, obj, set_id_), unsettled) if finding]
+    compared = in_parallel(lambda obj: _compare(api, obj, history.set_id), unsettled)
+    findings = [finding for finding in compared if finding]
     findings += _missing_namespaces(api, content)
     findings += [Finding(ref_of(obj), "unknown") for key, obj in live.items() if key not in desired]
     return Component(name, parent.revision, tuple(sorted(findings)), note)
@@ -165,29 +154,29 @@ def _missing_namespaces(api: Api, content: Content) -> list[Finding]:
     return [Finding(Ref("v1", "Namespace", "", name), "missing") for name in missing]
 
 
-def _compare(api: Api, obj: JSON, set_id_: str) -> Finding | None:
-    """What applying an object once more would change; None if nothing."""
+def _compare(api: Api, obj: JSON, of_set: str) -> Finding | None:
+    """Return the changes that another apply of an object would make, or None. `of_set` is the id of its set."""
     ref = ref_of(obj)
-    live = api.get(ref.api_version, ref.kind, ref.name, ref.namespace or None)
+    live = read(api, obj)
     if live is None or "deletionTimestamp" in live["metadata"]:
         return Finding(ref, "missing", note="it is being deleted" if live else "")
-    if ref.kind == "Namespace" and not is_member(live, set_id_):
-        return None  # it was there before, and stays its owner's
+    if ref.kind == "Namespace" and not is_member(live, of_set):
+        return None  # it existed before the set, and the set leaves it as it is
     try:
         after = api.apply(obj, MANAGER, force=True, dry_run=True)[0]
     except ApiError as error:
         if not error.status:
             raise
-        return Finding(ref, "drifted", note=f"it cannot be made what it should be: {error}")
+        return Finding(ref, "drifted", note=f"its revision cannot be applied: {error}")
     if not was_changed(live, after, obj, MANAGER):
         return None
     return Finding(ref, "drifted", tuple(changed_fields(live, after)))
 
 
 def _strays(api: Api, labelled: Mapping[str, Mapping[Key, JSON]]) -> list[Finding]:
-    parents = {labels_of(item)[ID_LABEL] for item in api.list("v1", "ConfigMap", label_selector=ID_LABEL).items}
+    parents = {labels_of(item)[ID_LABEL] for item in all_parents(api)}
     strays = [obj for label, objects in labelled.items() if label not in parents for obj in objects.values()]
-    # Other tools have sets, too, and parents of other kinds.
+    # Other tools have sets too, with parents of other kinds.
     ours = [obj for obj in strays if owned_fields(obj, MANAGER) is not None]
     return sorted(
         Finding(ref_of(obj), "unknown", note=f"its set is gone ({labels_of(obj)[PART_OF_LABEL]})") for obj in ours
@@ -198,10 +187,10 @@ def _strays(api: Api, labelled: Mapping[str, Mapping[Key, JSON]]) -> list[Findin
 
 
 def changed_fields(live: Mapping[str, Any], after: Mapping[str, Any]) -> list[Field]:
-    """Fields of ours that an apply, which made `after` of `live`, sets, takes back or removes."""
+    """Return our fields that an apply sets, takes back or removes. `after` is the object after that apply."""
     old, new = _fields(owned_fields(live, MANAGER)), _fields(owned_fields(after, MANAGER))
     paths = dict.fromkeys([*_differing(new, live, after), *_differing(old, live, after)])
-    if old:  # else nothing of it is ours any more, which is no matter of single fields
+    if old:  # without a field of ours, the whole object was taken over, so its fields are not listed
         lost = [path for path in _leaves(new) if not _owns(old, path)]
         paths |= dict.fromkeys(path for path in lost if not any(path[: len(known)] == known for known in paths))
     others = [
@@ -210,7 +199,7 @@ def changed_fields(live: Mapping[str, Any], after: Mapping[str, Any]) -> list[Fi
         if (entry.get("manager"), entry.get("operation")) != (MANAGER, "Apply")
     ]
     return [
-        Field(_said(path), " and ".join(dict.fromkeys(e["manager"] for e in others if _owns(_fields(e), path))))
+        Field(_path_text(path), " and ".join(dict.fromkeys(e["manager"] for e in others if _owns(_fields(e), path))))
         for path in paths
     ]
 
@@ -226,7 +215,7 @@ def _differing(
         if key == ".":
             continue
         old, new, here = _step(live, key), _step(after, key), (*path, key)
-        # An item of a list that is missing is one matter; of a mapping, each of its fields is.
+        # A missing item of a list is one difference; in a missing mapping, each field is one.
         if children and (key.startswith("f:") or _MISSING not in (old, new)):
             yield from _differing(children, old, new, here)
         elif old is not new and old != new:
@@ -240,7 +229,7 @@ def _leaves(fields: Mapping[str, Any], path: tuple[str, ...] = ()) -> Iterator[t
 
 
 def _owns(fields: Mapping[str, Any], path: Sequence[str]) -> bool:
-    """Whether what a manager owns includes a field, something in it, or a whole that it is in."""
+    """Return whether a manager's fields include a field, a part of it, or a whole that contains it."""
     for key in path:
         if key not in fields:
             return False
@@ -251,28 +240,28 @@ def _owns(fields: Mapping[str, Any], path: Sequence[str]) -> bool:
 
 
 def _step(value: Value, key: str) -> Value:
-    """Into a value by a key as managedFields has it: a field, an item with certain fields, a value, or a number."""
-    sort, _separator, rest = key.partition(":")
-    if sort == "f":
+    """Return the part of a value that a key of managedFields names: a field, an item by its keys, value or index."""
+    kind, _separator, rest = key.partition(":")
+    if kind == "f":
         return value.get(rest, _MISSING) if isinstance(value, Mapping) else _MISSING
     if not isinstance(value, list):
         return _MISSING
     wanted = json.loads(rest)
-    if sort == "k":
+    if kind == "k":
         return next((item for item in value if wanted.items() <= item.items()), _MISSING)
-    if sort == "v":
+    if kind == "v":
         return wanted if wanted in value else _MISSING
     return value[wanted] if wanted < len(value) else _MISSING
 
 
-def _said(path: Sequence[str]) -> str:
-    """A path as people write it: spec.template.spec.containers[name=web].image."""
+def _path_text(path: Sequence[str]) -> str:
+    """Return a path as people write it, such as spec.template.spec.containers[name=web].image."""
     text = ""
     for key in path:
-        sort, _separator, rest = key.partition(":")
-        if sort == "k":
+        kind, _separator, rest = key.partition(":")
+        if kind == "k":
             text += f"[{','.join(f'{name}={value}' for name, value in json.loads(rest).items())}]"
-        elif sort != "f" or "." in rest or "/" in rest:
+        elif kind != "f" or "." in rest or "/" in rest:
             text += f"[{rest}]"
         else:
             text += f".{rest}"
@@ -283,17 +272,20 @@ def _said(path: Sequence[str]) -> str:
 
 
 def describe(cluster: str, drift: Drift) -> str:
-    """A table of all components, and below it each object that is not as it should be."""
-    fine = sum(component.in_sync for component in drift.components)
-    lines = [f"{cluster}: {fine} of {len(drift.components)} components in sync, compared in {drift.seconds:.1f} s", ""]
+    """Return a table of all components and, below it, each finding."""
+    in_sync = sum(component.in_sync for component in drift.components)
+    lines = [
+        f"{cluster}: {in_sync} of {len(drift.components)} components in sync, compared in {drift.seconds:.1f} s",
+        "",
+    ]
     head = ["component", "revision", "state", "drifted", "missing", "unknown"]
     lines += aligned([head, *map(_row, drift.components)]) if drift.components else []
     for component in drift.components:
         if not component.in_sync:
             lines += ["", component.name, *([f"  {component.note}"] if component.note else [])]
-            lines += [line for finding in component.findings for line in _told(finding)]
+            lines += [line for finding in component.findings for line in _lines(finding)]
     if drift.strays:
-        lines += ["", "of no set", *(line for finding in drift.strays for line in _told(finding))]
+        lines += ["", "of no set", *(line for finding in drift.strays for line in _lines(finding))]
     return "\n".join(lines)
 
 
@@ -303,6 +295,6 @@ def _row(component: Component) -> list[str]:
     return [component.name, revision, component.state, *(str(count or "-") for count in counts)]
 
 
-def _told(finding: Finding) -> list[str]:
+def _lines(finding: Finding) -> list[str]:
     lines = [f"  {finding.state} {finding.ref}{f': {finding.note}' if finding.note else ''}"]
     return [*lines, *(f"    {field.path}  {field.manager or 'nobody: it was removed'}" for field in finding.fields)]

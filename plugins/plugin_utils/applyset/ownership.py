@@ -1,38 +1,58 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Whose an object is: a set's or somebody else's; what taking it over means, and what of theirs has no use then."""
+"""Owners of objects: sets, other tools, and other objects."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from ..kube.client import JSON, Api
 from ..kube.manifests import Key, Ref, owned_fields, ref_of
+from ..kube.objects import matches, service_selector
 
 MANAGER = "kubescale.fleet"
+#: Label of every member, with the id of its set.
 PART_OF_LABEL = "applyset.kubernetes.io/part-of"
-#: What runs pods behind a Service.
+#: Label of a namespace that several sets use and that one of ours created.
+SHARED_LABEL = "fleet.kubescale.io/shared"
+#: Kinds of objects that Kubernetes creates by itself or derives from other objects.
+DERIVED_KINDS = {"Event", "Endpoints", "EndpointSlice", "Lease", "ControllerRevision"}
+#: Kinds that run the pods behind a Service.
 _WORKLOADS = ("DaemonSet", "Deployment", "StatefulSet")
-#: Kinds that are never deleted to be made anew: what others keep in them would go, too.
+#: Kinds that are never deleted to be created again, because the objects that others keep in them would go, too.
 IRREPLACEABLE = frozenset({"CustomResourceDefinition", "Namespace", "PersistentVolume", "PersistentVolumeClaim"})
-#: Managers that write into anybody's objects what belongs to the cluster (finalizers, allocated addresses).
+#: Prefixes of managers whose fields in any object belong to the cluster, such as finalizers and allocated addresses.
 _CLUSTER_MANAGERS = ("kube-", "cloud-controller-manager", "clusterrole-aggregation-controller")
 
 
 def labels_of(obj: Mapping[str, Any]) -> JSON:
-    """Labels of an object."""
+    """Return the labels of an object."""
     return obj["metadata"].get("labels") or {}
 
 
+def group_kind(obj: Mapping[str, Any]) -> str:
+    """Return the kind and group of an object, such as "Deployment.apps" or "ConfigMap"."""
+    group = str(obj["apiVersion"]).rpartition("/")[0]
+    return f"{obj['kind']}.{group}" if group else str(obj["kind"])
+
+
+def set_id(name: str, namespace: str) -> str:
+    """Return the id of the set whose parent is ConfigMap `name` in `namespace`, as KEP-3659 derives it."""
+    digest = hashlib.sha256(f"{name}.{namespace}.ConfigMap.".encode()).digest()
+    return f"applyset-{base64.urlsafe_b64encode(digest).decode().rstrip('=')}-v1"
+
+
 def is_member(obj: Mapping[str, Any], set_id: str) -> bool:
-    """Whether an object is of the set, or of no set and applied by us before (somebody took the label away)."""
+    """Return whether an object is in the set, or was applied by us and has lost the label of its set."""
     label = labels_of(obj).get(PART_OF_LABEL)
     return bool(label == set_id or (label is None and owned_fields(obj, MANAGER) is not None))
 
 
 def owner_of(obj: Mapping[str, Any]) -> str:
-    """Whom an object belongs to, as far as it says so: Helm's release, the object that owns it, or its managers."""
+    """Return who owns an object: its Helm release, its owner references, or else the managers of its fields."""
     metadata = obj["metadata"]
     annotations = metadata.get("annotations") or {}
     if release := annotations.get("meta.helm.sh/release-name"):
@@ -45,7 +65,7 @@ def owner_of(obj: Mapping[str, Any]) -> str:
         for entry in metadata.get("managedFields") or []
         if not entry.get("subresource") and not _is_clusters_own(entry)
     )
-    return f"was made with {' and '.join(managers)}" if managers else "was made by nobody who left a name"
+    return f"was made with {' and '.join(managers)}" if managers else "has no manager"
 
 
 def _is_clusters_own(entry: Mapping[str, Any]) -> bool:
@@ -53,10 +73,10 @@ def _is_clusters_own(entry: Mapping[str, Any]) -> bool:
 
 
 def all_fields_ours(obj: Mapping[str, Any]) -> list[JSON]:
-    """managedFields of an object as if all that people and their tools wrote into it had been applied by us.
+    """Return the managedFields of an object as if we had applied all fields that people and their tools wrote.
 
-    The next apply then leaves the object as we describe it: what we do not name goes away, as with our own objects.
-    The status and what the cluster's own controllers wrote stay theirs.
+    The next apply then removes the fields that its manifest does not have, as in our own objects. The status and the
+    fields of the cluster's own controllers stay theirs.
     """
     theirs: list[JSON] = []
     ours: list[JSON] = []
@@ -75,10 +95,10 @@ def _union(one: JSON, other: Mapping[str, Any]) -> JSON:
 
 
 def left_without_use(api: Api, adopted: Iterable[JSON], kept: Collection[Key]) -> list[JSON]:
-    """What stays behind when APIServices and Services, as they were (`adopted`), are taken over.
+    """Return the objects that nothing uses any more once APIServices and Services (`adopted`) are taken over.
 
-    That is the Service that an APIService pointed to, and the workloads whose pods a Service chose; those whose keys
-    are `kept` are in use.
+    These are the Service of an APIService, and the workloads whose pods a Service selects. An object with a key in
+    `kept` is still used.
     """
     services: dict[Key, JSON] = {}
     for obj in adopted:
@@ -87,44 +107,44 @@ def left_without_use(api: Api, adopted: Iterable[JSON], kept: Collection[Key]) -
             service = api.get("v1", "Service", target["name"], target["namespace"])
         if service is not None:
             services[ref_of(service).key] = service
-    found = dict(services)
+    unused = dict(services)
     for service in services.values():
-        if not (selector := service["spec"].get("selector")):
+        if not (selector := service_selector(service)):
             continue
         for kind in _WORKLOADS:
             for item in api.list("apps/v1", kind, service["metadata"]["namespace"]).items:
-                if selector.items() <= (item["spec"]["template"]["metadata"].get("labels") or {}).items():
-                    found[ref_of(item).key] = item
-    return [obj for key, obj in found.items() if key not in kept]
+                if matches(selector, item["spec"]["template"]["metadata"].get("labels") or {}):
+                    unused[ref_of(item).key] = item
+    return [obj for key, obj in unused.items() if key not in kept]
 
 
 def others_that_serve(api: Api, groups: Mapping[str, Collection[str]]) -> list[tuple[Ref, str, str]]:
-    """APIServices and CRDs of API groups that shall be served by sets of ours, and are not theirs.
+    """Return the APIServices and CRDs that serve an API group and are not members of the sets that may serve it.
 
     Args:
-        groups: Ids of the sets that may serve it, by API group.
+        groups: Ids of the sets that may serve a group, by API group.
 
     Returns:
-        Each object, whom it belongs to, and its API group.
+        Each object, its owner in words, and its API group.
     """
-    found = []
+    foreign = []
     for api_version, kind in (
         ("apiregistration.k8s.io/v1", "APIService"),
         ("apiextensions.k8s.io/v1", "CustomResourceDefinition"),
     ):
         for item in api.list(api_version, kind, metadata_only=kind != "APIService").items:
             group = item["metadata"]["name"].partition(".")[2]
-            # An APIService without a service is the API server's own, for a CRD or what is built in.
+            # An APIService without a service is the API server's own, for a CRD or a built-in group.
             local = kind == "APIService" and not item["spec"].get("service")
             if group in groups and not local and not any(is_member(item, set_id) for set_id in groups[group]):
-                found.append((ref_of(item), owner_of(item), group))
-    return found
+                foreign.append((ref_of(item), owner_of(item), group))
+    return foreign
 
 
 def how_to_adopt(role: str | None) -> str:
-    """What a person can do about objects of others; `role` is the role of this collection that would make them."""
+    """Return advice about objects of others that `role` of this collection, or a task of no role, would create."""
     if role is None:
-        return "To take these objects over, say adopt: true."
+        return "To take these objects over, set adopt: true."
     return (
         f"To take these objects over, set {role}_adopt to true (-e {role}_adopt=true). To leave them to their owner, "
         f"set {role}_state to absent."

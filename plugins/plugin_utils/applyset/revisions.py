@@ -1,9 +1,9 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Revisions of a set: what it was to be, kept in the cluster, with who wanted that and when.
+"""Revisions of a set: its definitions, stored in the cluster, with the user, time and run of each.
 
-A revision is a Secret beside the set's parent, because what it describes may hold Secrets. Its content never changes;
-the annotations, which tell of names and never of values, say whether all of it was applied.
+A revision is a Secret beside the set's parent, because its objects may be Secrets. Its content never changes. Its
+annotations contain names and no values, and record whether the revision was applied completely.
 """
 
 from __future__ import annotations
@@ -23,35 +23,35 @@ from ..common.paths import COLLECTION
 from ..common.runs import who
 from ..kube.client import JSON, Api, ApiError, Value
 from ..kube.manifests import Key, ref_of
-from .ownership import MANAGER
+from .ownership import MANAGER, set_id
 
-#: Applied revisions of a set that are kept, the current one included, unless somebody says otherwise.
+#: Default number of applied revisions that a set keeps, including the current one.
 KEPT = 5
 SECRET_TYPE = "fleet.kubescale.io/revision"  # noqa: S105 - the type of a Secret, not a secret
-#: On a revision: id of its set, which is a valid label for any name of a set.
+#: Label of a revision with the id of its set. The name of a set may be too long for a label.
 OF_LABEL = "fleet.kubescale.io/revision-of"
 _ANNOTATION = "fleet.kubescale.io/"
 _CONTENT = "content.json.xz"
-#: Bytes that a Secret can hold, with some left for what is beside the content.
+#: Largest content in bytes. A Secret can have 1 MiB, and needs a part of it for its metadata.
 LIMIT = 1_000_000
-#: Half the size of gzip's result for CRDs, in the same time; higher ones take six times as long for a seventh less.
+#: For CRDs, half the size of gzip's result in the same time. Higher presets take six times as long for a seventh less.
 _PRESET = 1
-#: Objects of each sort that a summary names.
+#: Number of objects that a summary names as added, changed or removed.
 _NAMED = 5
 PENDING = "pending"
 APPLIED = "applied"
 
 
 class RevisionError(Exception):
-    """A revision cannot be written, read or found; the message says which, and what there is instead."""
+    """A revision cannot be written, read or found."""
 
 
 class TooLargeError(RevisionError):
-    """A set's content does not fit into a Secret."""
+    """A definition does not fit into a Secret."""
 
 
 class Content(NamedTuple):
-    """What a set was to be: its objects, labels of shared namespaces by name, and the arguments about other sets."""
+    """A set's definition: objects, labels of shared namespaces by name, and the options about other sets."""
 
     objects: list[JSON]
     shared: dict[str, dict[str, str]]
@@ -60,32 +60,32 @@ class Content(NamedTuple):
 
     @property
     def by_key(self) -> dict[Key, JSON]:
-        """The objects by their identities."""
+        """Return the objects by their identities."""
         return {ref_of(obj).key: obj for obj in self.objects}
 
     @property
     def digest(self) -> str:
-        """The same for equal objects and shared namespaces. Never to be shown: it tells of Secrets if guessed at."""
+        """Return a digest of the objects and shared namespaces. Never show it: it confirms guessed Secret values."""
         return hashlib.sha256(_text([sorted(self.by_key.items()), self.shared]).encode()).hexdigest()
 
     def packed(self) -> bytes:
-        """Compressed, for a Secret. Raises TooLargeError if it is too large for one."""
+        """Return the compressed content. Raise TooLargeError if it does not fit into a Secret."""
         packed = lzma.compress(json.dumps(self._asdict(), sort_keys=True).encode(), preset=_PRESET)
         if len(packed) > LIMIT:
             raise TooLargeError(
-                f"{len(packed)} bytes when compressed, and a Secret holds {LIMIT}: no revision is kept, and the set "
-                "cannot be rolled back to what it is now"
+                f"the definition has {len(packed)} bytes when compressed, and a Secret holds {LIMIT}: no revision is "
+                "kept, and the set cannot be rolled back to its present state"
             )
         return packed
 
     @classmethod
     def unpacked(cls, packed: bytes) -> Content:
-        """The content that `packed` gave."""
+        """Return the content that `packed` compressed."""
         return cls(**json.loads(lzma.decompress(packed)))
 
 
 class Revision(NamedTuple):
-    """What is told of a revision; `when` is RFC 3339 in UTC with milliseconds, so that it sorts."""
+    """Facts about a revision. `when` is RFC 3339 in UTC with milliseconds, so it sorts as text."""
 
     set: str
     number: int
@@ -97,64 +97,67 @@ class Revision(NamedTuple):
     summary: str
 
     def as_dict(self) -> JSON:
-        """As JSON shows it: "set" is the component, "number" the revision."""
-        told = self._asdict()
-        return {"component": told.pop("set"), "revision": told.pop("number"), **told}
+        """Return the facts for JSON, where "set" is "component" and "number" is "revision"."""
+        facts = self._asdict()
+        return {"component": facts.pop("set"), "revision": facts.pop("number"), **facts}
 
 
 class History:
-    """The revisions of one set (`name`, with the id `set_id`) in one cluster."""
+    """The revisions of one set in one cluster."""
 
-    def __init__(self, api: Api, name: str, namespace: str, set_id: str) -> None:
+    def __init__(self, api: Api, name: str, namespace: str) -> None:
         self.api = api
         self.name = name
         self.namespace = namespace
-        self.set_id = set_id
+        self.set_id = set_id(name, namespace)
 
     def all(self) -> list[Revision]:
-        """All of them, oldest first, as one request tells."""
+        """Return all revisions, oldest first. Send one request."""
         return revisions_of(self.api, self.namespace, self.set_id).get(self.name, [])
 
     def contents(self) -> dict[int, Content]:
-        """What all of them hold, by number, in one request; without those that cannot be read."""
-        found = {}
+        """Return the contents of all readable revisions, by number. Send one request."""
+        contents = {}
         for item in self.api.list("v1", "Secret", self.namespace, f"{OF_LABEL}={self.set_id}").items:
             with contextlib.suppress(RevisionError):
-                found[_revision(item).number] = _content(item)
-        return found
+                contents[_revision(item).number] = _content(item)
+        return contents
 
     def content(self, number: int) -> tuple[Content, str] | None:
-        """What a revision holds, and its state; None if it is not there. Raises RevisionError if it cannot be read."""
-        found = self.api.get("v1", "Secret", self._name_of(number), self.namespace)
-        return None if found is None else (_content(found), _revision(found).state)
+        """Return the content and state of a revision, or None if there is none. Raise RevisionError if unreadable."""
+        secret = self.api.get("v1", "Secret", self._name_of(number), self.namespace)
+        return None if secret is None else (_content(secret), _revision(secret).state)
 
-    def choose(self, content: Content, current: int | None, run: str, note: str) -> tuple[int, bool]:
-        """Number of the revision that has `content`, made if the latest one has not; and whether it is pending.
+    def choose(self, content: Content, current: int | None, run: str, text: str) -> tuple[int, bool]:
+        """Return the number of the revision with `content`, and whether it must still be applied.
 
-        `current` is the latest one as the parent knows it. Raises TooLargeError and RevisionError.
+        Create the revision unless the latest one has this content. `current` is the number of the latest revision
+        according to the parent, `text` the summary of a new one; "" for the differences.
+
+        Raise TooLargeError or RevisionError if the revision cannot be created.
         """
         digest = content.digest
         latest = self._readable(current)
         if current and latest and latest[0].digest == digest:
             return current, latest[1] != APPLIED
-        # One that a killed run has written before the parent knew of it is taken up.
+        # A run that was killed may have created a revision that the parent does not name yet.
         newest = max((revision.number for revision in self.all()), default=0)
         if newest != current:
             latest = self._readable(newest)
             if latest and latest[0].digest == digest:
                 return newest, latest[1] != APPLIED
-        self._write(newest + 1, content, run, note or summary(latest[0] if latest else None, content))
+        self._write(newest + 1, content, run, text or summary(latest[0] if latest else None, content))
         return newest + 1, True
 
     def finish(self, number: int, keep: int) -> None:
-        """Say that all of a revision was applied, and delete those that are too old."""
+        """Mark a revision as applied, and delete revisions that are too old."""
         change = {"metadata": {"annotations": {f"{_ANNOTATION}state": APPLIED}}}
         self.api.patch("v1", "Secret", self._name_of(number), change, self.namespace)
         for old in superfluous(self.all(), keep):
             self.api.delete("v1", "Secret", self._name_of(old.number), self.namespace)
 
     def forget(self) -> None:
-        """Delete all revisions of the set."""
+        """Delete all revisions."""
         path = self.api.resource("v1", "Secret").path(self.namespace)
         self.api.request("DELETE", path, {"labelSelector": f"{OF_LABEL}={self.set_id}"})
 
@@ -162,7 +165,7 @@ class History:
         return f"{self.name}.r{number}"
 
     def _readable(self, number: int | None) -> tuple[Content, str] | None:
-        """As `content`, and None for what nobody can read any more: it stands in no run's way."""
+        """Return the content and state of a revision, or None if it is missing or unreadable."""
         try:
             return self.content(number) if number else None
         except RevisionError:
@@ -190,24 +193,27 @@ class History:
             self.api.request("POST", path, {"fieldManager": MANAGER}, body)
         except ApiError as error:
             where = f"revision {number} of the set, Secret {self.namespace}/{self._name_of(number)}"
-            hint = ". Another run applies this set now; run again when it has ended" if error.status == 409 else ""
+            hint = ". Another run applies this set now; run again after it has ended" if error.status == 409 else ""
             raise RevisionError(f"{where}, cannot be written: {error}{hint}") from error
 
 
-def revisions_of(api: Api, namespace: str, set_id: str = "") -> dict[str, list[Revision]]:
-    """Revisions of one set, or of all in a namespace, by the name of the set and oldest first. One request."""
-    selector = f"{OF_LABEL}={set_id}" if set_id else OF_LABEL
+def revisions_of(api: Api, namespace: str, of_set: str = "") -> dict[str, list[Revision]]:
+    """Return the revisions of all sets in a namespace by the set's name, oldest first. Send one request.
+
+    `of_set` is the id of the only set to read.
+    """
+    selector = f"{OF_LABEL}={of_set}" if of_set else OF_LABEL
     items = api.list("v1", "Secret", namespace, selector, metadata_only=True).items
-    found: dict[str, list[Revision]] = {}
+    by_set: dict[str, list[Revision]] = {}
     for revision in sorted(map(_revision, items), key=lambda revision: revision.number):
-        found.setdefault(revision.set, []).append(revision)
-    return found
+        by_set.setdefault(revision.set, []).append(revision)
+    return by_set
 
 
 def superfluous(revisions: Sequence[Revision], keep: int) -> list[Revision]:
-    """Those of a set's revisions (oldest first) that need not be kept any more.
+    """Return the revisions to delete. `revisions` are those of a set, oldest first.
 
-    The last `keep` applied ones stay. Interrupted ones stay until a later one was applied.
+    The last `keep` applied revisions stay. An interrupted revision stays until a later one is applied.
     """
     applied = [revision for revision in revisions if revision.state == APPLIED]
     newest = applied[-1].number if applied else 0
@@ -218,16 +224,16 @@ def superfluous(revisions: Sequence[Revision], keep: int) -> list[Revision]:
 def previous(
     revisions: Sequence[Revision], digest_of: Callable[[int], str | None], current: int | None, not_by: str = ""
 ) -> Revision | None:
-    """The revision to which a set goes back: the newest applied one that is older than what the set is now.
+    """Return the revision that a rollback goes back to: the newest applied one before the present content.
 
-    What the set is now began with the oldest applied revision of the same content; so going back twice goes back
-    further, or ends, and never returns to what was just left. A way back that was interrupted is gone to its end.
+    The present content began with the oldest applied revision of the same content. So a second rollback goes back
+    further, or ends, and never returns to the content that the first one left. An interrupted rollback is completed.
 
     Args:
-        revisions: Those of the set, oldest first.
-        digest_of: Gives the digest of a revision's content by its number; None if it cannot be told.
-        current: Number of the one that the set has now; None if it has none.
-        not_by: Run whose revisions are no place to go back to.
+        revisions: Revisions of the set, oldest first.
+        digest_of: Returns the digest of a revision's content by its number; None if the content is unreadable.
+        current: Number of the set's revision; None if the set has none.
+        not_by: Run whose revisions the rollback must not go back to.
     """
     now = digest_of(current) if current else None
     same = [revision for revision in revisions if now and digest_of(revision.number) == now]
@@ -247,31 +253,31 @@ def previous(
 
 
 def summary(before: Content | None, after: Content) -> str:
-    """What differs between two contents, as names of objects."""
+    """Return the differences between two contents, as names of objects."""
     if before is None:
         return f"first revision, {_counted(len(after.objects))}"
     old, new = before.by_key, after.by_key
-    sorts = {
+    changes = {
         "added": [key for key in new if key not in old],
         "changed": [key for key in new if key in old and _text(old[key]) != _text(new[key])],
         "removed": [key for key in old if key not in new],
     }
-    found = [f"{len(keys)} {verb}: {_names(keys)}" for verb, keys in sorts.items() if keys]
+    parts = [f"{len(keys)} {verb}: {_names(keys)}" for verb, keys in changes.items() if keys]
     if before.shared != after.shared:
-        found.append("shared namespaces changed")
-    return "; ".join(found)
+        parts.append("shared namespaces changed")
+    return "; ".join(parts)
 
 
 def collection_version() -> str:
-    """Version of this collection, of its source or as it was installed; "" if neither says."""
+    """Return the version of this collection, from its source or installation; "" if neither has one."""
     for name, keys in (("MANIFEST.json", ("collection_info", "version")), ("galaxy.yml", ("version",))):
         try:
-            found: Any = yaml.safe_load((COLLECTION / name).read_text(encoding="utf-8"))
+            value: Any = yaml.safe_load((COLLECTION / name).read_text(encoding="utf-8"))
         except OSError:
             continue
         for key in keys:
-            found = found.get(key, {})
-        return str(found)
+            value = value.get(key, {})
+        return str(value)
     return ""
 
 
@@ -286,8 +292,10 @@ def _names(keys: Collection[Key]) -> str:
 
 
 def _text(value: Value) -> str:
-    """JSON that is equal for equal values, before and after they were stored: names of fields that are numbers become
-    text, which sorts otherwise."""
+    """Return JSON that is equal for equal values, before and after they were stored.
+
+    The inner call turns keys that are numbers into text, which sorts in another order.
+    """
     return json.dumps(json.loads(json.dumps(value)), sort_keys=True)
 
 
@@ -304,10 +312,10 @@ def _content(item: Mapping[str, Any]) -> Content:
     except (KeyError, TypeError, ValueError, lzma.LZMAError, EOFError) as error:
         metadata = item["metadata"]
         raise RevisionError(
-            f"Secret {metadata['namespace']}/{metadata['name']} holds no revision: {error!r}"
+            f"Secret {metadata['namespace']}/{metadata['name']} has no readable revision: {error!r}"
         ) from error
 
 
 def numbers(revisions: Iterable[Revision]) -> str:
-    """Revisions' numbers for a message."""
+    """Return the numbers of revisions, for a message."""
     return ", ".join(str(revision.number) for revision in revisions) or "none"

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Facts in which a run of Ansible records what it did to the sets of a cluster."""
+"""Facts in which a run of Ansible records its changes to the sets of a cluster."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ ASSUMED = "kubescale_assumed"
 
 
 def facts_of(task_vars: Mapping[str, Any] | None) -> Mapping[str, Any]:
-    """What tasks of this run remember of the host."""
+    """Return the facts that tasks of this run have set for the host."""
     return (task_vars or {}).get("ansible_facts") or {}
 
 
 def applied_sets(task_vars: Mapping[str, Any] | None) -> list[str] | None:
-    """Names of the sets that this run applied to the host's cluster; None if no set was applied or removed."""
+    """Return the names of the sets that this run applied to the host's cluster; None if it applied or removed none."""
     return facts_of(task_vars).get(APPLIED_SETS)

@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from typing import Any
 
 import pytest
@@ -11,9 +13,11 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.ownership
     MANAGER,
     PART_OF_LABEL,
     all_fields_ours,
+    group_kind,
     how_to_adopt,
     is_member,
     owner_of,
+    set_id,
 )
 
 
@@ -41,7 +45,7 @@ OWNER = [{"kind": "Prometheus", "name": "k8s", "uid": "1"}]
             deployment(entry("argocd-controller"), entry("kubectl-edit"), entry("kube-controller-manager")),
             "was made with argocd-controller and kubectl-edit",
         ),
-        (deployment(entry("kubelet", subresource="status")), "was made by nobody who left a name"),
+        (deployment(entry("kubelet", subresource="status")), "has no manager"),
     ],
 )
 def test_whom_an_object_belongs_to(obj: dict[str, Any], owner: str) -> None:
@@ -85,3 +89,15 @@ def test_advice_names_the_variables_of_the_role() -> None:
     assert "metrics_server_adopt" in how_to_adopt("metrics_server")
     assert "metrics_server_state" in how_to_adopt("metrics_server")
     assert "adopt: true" in how_to_adopt(None)
+
+
+def test_the_id_is_what_the_specification_says() -> None:
+    digest = hashlib.sha256(b"metrics-server.kube-system.ConfigMap.").digest()
+    encoded = base64.urlsafe_b64encode(digest).decode().removesuffix("=")
+    assert set_id("metrics-server", "kube-system") == f"applyset-{encoded}-v1"
+    assert len(set_id("metrics-server", "kube-system")) <= 63
+
+
+def test_group_kinds() -> None:
+    assert group_kind(deployment()) == "Deployment.apps"
+    assert group_kind({"apiVersion": "v1", "kind": "Pod"}) == "Pod"
