@@ -4,8 +4,8 @@
 
 The callback `phases` writes such a record while a playbook runs. An action may give the callback more to write down,
 by keys of its result: `run_record`, the path of a record (that of a merge, for instance) which becomes part of its
-run; `fleet_result`, a dict with `kind` (such as "drift"), `ok` and `text`: what was found out about the cluster of the
-host; and `fleet_state`, how the cluster ended in the words of the action, in place of "ok" or "failed".
+run; and `fleet_result`, a dict with `kind` (such as "drift"), `ok` and `text`: what was found out about the cluster of
+the host.
 
 Nothing here may hold a secret: results of tasks with no_log and diffs are left out.
 """
@@ -126,7 +126,7 @@ class RunRecord:
         }
         if not self.others:
             return own
-        about = ("id", "playbook", "started", "ended", "check")
+        about = ("id", "playbook", "started", "ended")
         return merge([own, *self.others], **{key: own[key] for key in about})
 
 
