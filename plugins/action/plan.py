@@ -1,18 +1,41 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Tells what the plays before it would change, from the record of the run."""
+"""Runs a playbook in check mode as a child of this run, and reports what the playbook would change."""
 
 from __future__ import annotations
 
 import json
+import math
+import os
+import tempfile
+from pathlib import Path
 from typing import Any
 
+from ansible import constants, context
 from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ..plugin_utils.common.output import OUTPUT_OPTIONS, write_document
+from ..plugin_utils.common.runs import RUN_VARIABLE, run_id
 from ..plugin_utils.fleet import plan, run_record
+from ..plugin_utils.fleet.child_runs import (
+    PROGRESS,
+    ChildError,
+    Children,
+    Files,
+    child_environment,
+    child_options,
+    tag_options,
+)
+
+ARGUMENTS: dict[str, Any] = {
+    **OUTPUT_OPTIONS,
+    "playbook": {"type": "str", "default": "kubescale.fleet.site"},
+    "skip_tags": {"type": "list", "elements": "str", "default": ["verify"]},
+    "detailed_exit": {"type": "bool", "default": False},
+}
+display = Display()
 
 
 class ActionModule(ActionBase):
@@ -23,44 +46,50 @@ class ActionModule(ActionBase):
     _supports_check_mode = True
 
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Result for the host's cluster; the first host of the play shows what is planned for all of them."""
+        """Return the plan of all clusters."""
         super().run(tmp, task_vars)
-        _unused, arguments = self.validate_argument_spec(
-            {
-                **OUTPUT_OPTIONS,
-                "detailed_exit": {"type": "bool", "default": False},
-            }
-        )
-        variables = task_vars or {}
-        host = variables["inventory_hostname"]
-        record = run_record.current()
-        if record is None:
-            raise AnsibleActionFail(
-                "what the plays before this one found is not known: enable the callback kubescale.fleet.phases "
-                "(callbacks_enabled in ansible.cfg), and let it write its record (KUBESCALE_PHASES_FILE, or a "
-                "fleet_dir that can be written)"
-            )
-        if not record["check"]:
-            raise AnsibleActionFail("these plays did not run in check mode: this is not what a run would change")
-        document = plan.document(record)
-        if host == variables["ansible_play_hosts"][0]:
-            self.tell(record, document, arguments)
-        found = document["clusters"].get(variables.get("cluster_name", host), {"state": "nothing to do", "changes": []})
-        result = {"changed": False, "msg": found["state"]}
-        if found["state"] == "changes":
-            # A state, not a failure: nothing has gone wrong.
-            result["fleet_state"] = "would change"
-            if arguments["detailed_exit"]:
-                return {**result, "failed": True}
-        return {**result, "plan": found}
-
-    def tell(self, record: run_record.Record, document: dict[str, Any], arguments: dict[str, Any]) -> None:
-        """Show the plan, and write it to a file if one is wanted."""
+        _unused, arguments = self.validate_argument_spec(ARGUMENTS)
         try:
+            record = predict(run_id(task_vars), arguments)
+            document = plan.document(record)
             write_document(arguments["file"], document)
+        except (ChildError, ValueError) as error:
+            raise AnsibleActionFail(f"plan: {error}") from None
         except OSError as error:
-            raise AnsibleActionFail(f"output_file: {error}") from None
-        if arguments["output"] == "json":
-            Display().display(json.dumps(document))
-        else:
-            Display().display(f"\n{plan.describe(record)}\n")
+            raise AnsibleActionFail(f"plan: a file cannot be used: {error}") from None
+        display.display(json.dumps(document) if arguments["output"] == "json" else f"\n{plan.describe(record)}\n")
+        result: dict[str, Any] = {"changed": False, "plan": document}
+        if own := os.environ.get(run_record.CURRENT):
+            # The callback makes it part of this run.
+            run_record.save(Path(own), record)
+            result["run_record"] = own
+        states = {name: found["state"] for name, found in document["clusters"].items()}
+        failed = {name: document["clusters"][name]["message"] for name, state in states.items() if state == "failed"}
+        if failed:
+            lines = [f"- {name}: {message}" for name, message in failed.items()]
+            return {**result, "failed": True, "msg": "\n".join(["not known to its end:", *lines])}
+        changing = [name for name, state in states.items() if state == "changes"]
+        result["msg"] = f"{len(changing)} of {len(states)} clusters would change"
+        return {**result, "failed": bool(changing and arguments["detailed_exit"])}
+
+
+def predict(ident: str, arguments: dict[str, Any]) -> run_record.Record:
+    """Return the record of the playbook in check mode, on the hosts and with the tags of this run.
+
+    Raises ChildError if it has not come to its end.
+    """
+    told = context.CLIARGS
+    options = [*child_options(told), *tag_options(told), f"--skip-tags={','.join(arguments['skip_tags'])}", "--check"]
+    options += [f"--limit={told['subset']}"] if told.get("subset") else []
+    options += ["--extra-vars", json.dumps({RUN_VARIABLE: ident})]
+    # Differences of objects are no lines of progress.
+    shows = bool if told.get("diff") or told.get("verbosity") else PROGRESS.match
+    with tempfile.TemporaryDirectory(prefix="kubescale-plan-") as folder:
+        files = Files(Path(folder) / "log", Path(folder) / "record.json")
+        environment = child_environment(files.record, constants.CALLBACKS_ENABLED, os.environ)
+        children = Children(display.display, shows=shows)
+        outcome = children.run([*options, arguments["playbook"]], "", "", files, environment, math.inf)
+        record = run_record.read(files.record)
+    if record is None or not record["ended"]:
+        raise ChildError(outcome.reason)
+    return plan.with_states(record)

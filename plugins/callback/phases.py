@@ -74,9 +74,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible.module_utils.parsing.convert_bool import boolean
 from ansible.plugins.callback import CallbackBase
-from ansible.template import Templar
 
 from ..plugin_utils.common.runs import run_id
 from ..plugin_utils.fleet import run_record
@@ -94,15 +92,6 @@ if TYPE_CHECKING:
 NAMED_CLUSTERS = 4
 # Seconds; somebody who looks at a screen that long without a new line wonders whether it hangs.
 LONGEST_SILENCE = 60
-
-
-def is_check(play: Play) -> bool:
-    """Whether a play changes nothing; Ansible templates this for its tasks only."""
-    value = getattr(play, "check_mode", False)
-    if isinstance(value, str):
-        variables = play.get_variable_manager().get_vars(play=play)
-        value = Templar(loader=play.get_loader(), variables=variables).template(value)
-    return bool(boolean(value, strict=False))
 
 
 def clock(seconds: float) -> str:
@@ -212,7 +201,7 @@ class CallbackModule(CallbackBase):
         self._play = play
         self._plays += 1
         self._announced = None
-        self._record.check = is_check(play) and (self._record.check or not self._phases)
+        self._record.check = play.check_mode is True and (self._record.check or not self._phases)
         self._record.ident = self._record.ident or self._run_id(play)
         self._clusters_of_play()  # those that the run is meant for, though it may never come to them
         # Written between plays too: a report that a later play makes shows the phases before it.
@@ -257,9 +246,7 @@ class CallbackModule(CallbackBase):
         title = str(getattr(result, "task_name", None) or task.get_name()).strip()
         if changed:
             self._record.add_change(cluster, host.name, name if task._role else "", title, data, secret)
-        if state := data.get("fleet_state"):
-            self._record.set_state(cluster, state)
-        elif failed:
+        if failed:
             message = str(data.get("censored" if secret else "msg") or "no message")
             # What one host does for all of the play stops all of them.
             concerned = self._clusters_of_play() if getattr(task, "run_once", False) else [cluster]

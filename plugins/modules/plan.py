@@ -3,24 +3,33 @@
 # The action plugin of the same name does the work; this file is its documentation.
 DOCUMENTATION = r"""
 module: plan
-short_description: Tell what the plays before would change
+short_description: Report what a playbook would change
 version_added: 0.1.0
 description:
-  - Reads what the plays before it in the same run have found in check mode, from the record that the callback
-    P(kubescale.fleet.phases#callback) keeps of them, and tells it; C(playbooks/plan.yml) runs it after those of
-    C(site.yml).
-  - The first host of the play shows the plan for all clusters. Clusters that would change alike are told together; of a
-    component that would make or remove many objects, the text has their number and kinds.
+  - Runs O(playbook) with C(--check) as a child of this run, with the inventory, limit, tags, extra variables and other
+    options of its command line, and reports what the playbook would change on each cluster.
+  - Clusters that would change alike are one table. Of a component that would make or remove many objects, the text has
+    their number and kinds.
   - Changes nothing. O(file) is a record of the run, not state of the cluster, and therefore is no change.
-  - Runs on the controller, in Ansible's own process.
+  - Shows the child's lines of progress; with C(--diff) or C(-v) all its output.
+  - Runs on the controller, once for all hosts of the play (C(run_once)).
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
     description: Reads only.
     support: full
 options:
+  playbook:
+    description: The playbook, by path or by its name in a collection.
+    type: str
+    default: kubescale.fleet.site
+  skip_tags:
+    description: Tags that the child skips, besides those that this run skips.
+    type: list
+    elements: str
+    default: [verify]
   detailed_exit:
-    description: Fail for clusters that would change, so that the run ends with status 2.
+    description: Fail if a cluster would change, so that the run ends with status 2.
     type: bool
     default: false
 extends_documentation_fragment:
@@ -28,28 +37,26 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Tell what would change
+- name: Report what site.yml would change
   kubescale.fleet.plan:
     output: json
+  run_once: true
 """
 
 RETURN = r"""
 plan:
-  description: The plan for the host's cluster.
-  returned: unless it fails because of O(detailed_exit)
+  description: The plan.
+  returned: when the child ran to its end
   type: dict
   contains:
-    ring: {description: The cluster's ring, type: int, returned: always}
-    environment: {description: Its environment, type: str, returned: always}
-    state: {description: "One of: nothing to do, changes, failed", type: str, returned: always}
-    would_be_made: {description: Whether the cluster is not there yet, type: bool, returned: always}
-    restarts: {description: Number of workloads whose pods would restart, type: int, returned: always}
-    changes:
+    run: {description: Id of the run, type: str, returned: always}
+    clusters:
       description:
-        - Tasks that would change something, each with C(host), C(role), C(task), and for a set of objects C(set) and
-          C(objects) as M(kubescale.fleet.apply_set) returns them, without those that stay.
-      type: list
-      elements: dict
+        - The plan of each cluster by its name, with C(ring), C(environment), C(state) (one of C(nothing to do),
+          C(changes) and C(failed)), C(would_be_made) (whether the cluster is not there yet), C(restarts) (number of
+          workloads whose pods would restart), C(message) (the first failure, or empty) and C(changes).
+        - Each change has C(host), C(role), C(task), and for a set of objects C(set) and C(objects) as
+          M(kubescale.fleet.apply_set) returns them, without those that stay.
+      type: dict
       returned: always
-    message: {description: The first failure; empty if there was none, type: str, returned: always}
 """

@@ -133,10 +133,9 @@ def told(inventory: Path) -> dict[str, tuple[Objects, Objects]]:
             "name": name,
             "hosts": "clusters",
             "gather_facts": False,
-            # As the plays of site.yml have it for plan.yml.
-            "check_mode": "{{ fleet_plan | default(ansible_check_mode) }}",
+            "check_mode": check,
             "module_defaults": {"kubescale.fleet.apply_set": {"wait": False}},
-            "vars": {**variables, "fleet_plan": check},
+            "vars": variables,
             "roles": [f"kubescale.fleet.{role}" for role in roles],
         }
 
@@ -258,17 +257,15 @@ def test_plan_of_a_planner_is_what_site_then_does(inventory: Path, planner: Path
     edits |= {"prometheus_retention": "2d", "node_exporter_image": "mirror.example/other"}
     # A namespace would never go here, where nobody serves the aggregated APIs.
     edits |= {"autoscaled_apps": [SHOP]}
-    given = [f"--extra-vars={json.dumps({**edits, 'site_waits_later': True})}"]
+    given = [f"--extra-vars={json.dumps(edits)}"]
     before = versions(connect(planner))
     file = tmp_path / "plan.json"
     asked = [f"--extra-vars=cluster_kubeconfig={planner}", f"--extra-vars=output_file={file}"]
     planned = run(inventory, conftest.REPOSITORY / "playbooks/plan.yml", *given, *asked)
     assert planned.returncode == 0, planned.stdout + planned.stderr
     assert versions(connect(planner)) == before
-    names = ("metrics.yml", "apps.yml")
-    plays = [{"ansible.builtin.import_playbook": str(conftest.REPOSITORY / "playbooks" / name)} for name in names]
-    (tmp_path / "play.yml").write_text(json.dumps(plays))
-    done = run(inventory, tmp_path / "play.yml", *given, KUBESCALE_PHASES_FILE=str(tmp_path / "run.json"))
+    components = conftest.REPOSITORY / "playbooks/components.yml"
+    done = run(inventory, components, *given, KUBESCALE_PHASES_FILE=str(tmp_path / "run.json"))
     assert done.returncode == 0, done.stdout + done.stderr
     record = run_record.read(tmp_path / "run.json")
     assert record is not None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from ..artifacts.build import ArtifactError
+from ..common.components import NAMESPACES
 from ..common.entry import Source
 from ..common.paths import COLLECTION
 from .model import AppError
@@ -68,7 +69,7 @@ def own_entries(value: Reader, where: Callable[[str, str], str]) -> Iterator[tup
     if value("demo_app_state", "demo_app") == "present":
         entry: dict[str, Any] = {
             "name": "demo-app",
-            "namespace": "demo",
+            "namespace": NAMESPACES["demo_app"],
             "workload": "deployment/demo-app",
             "scrape": {"port": "web"},
             "scale_on": {"metric": "demo_app_button_clicks_total"},

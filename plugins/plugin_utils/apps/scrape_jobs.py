@@ -24,6 +24,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from ..common.components import NAMESPACES, OPERATOR, STANDALONE
 from ..common.yaml_io import YAML_LOADER
 from ..kube.client import JSON, Api, ApiError
 from ..kube.manifests import REMINDER_ANNOTATION, Ref, ref_of
@@ -37,11 +38,11 @@ _MONITORS = {"PodMonitor": ("podMetricsEndpoints", "podMonitor"), "ServiceMonito
 #: Fields of an endpoint that say which port is meant; the operator compares with its value.
 _PORTS = ("port", "portNumber", "targetPort")
 #: What the operator writes, and the label by which its Secrets are found.
-_WRITTEN = Ref("v1", "Secret", "monitoring", "prometheus-k8s")
+_WRITTEN = Ref("v1", "Secret", NAMESPACES[OPERATOR], "prometheus-k8s")
 _WRITTEN_IN = "prometheus.yaml.gz"
 _WRITTEN_BY = "managed-by=prometheus-operator"
 #: The ConfigMap that a Prometheus without an operator reads jobs of apps from.
-_CONFIG_MAP = Ref("v1", "ConfigMap", "prom", "prometheus-apps")
+_CONFIG_MAP = Ref("v1", "ConfigMap", NAMESPACES[STANDALONE], "prometheus-apps")
 _CONFIG_MAP_KEY = "scrape.yml"
 #: Seconds in each unit of an interval. Prometheus writes 90s as 1m30s.
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
@@ -62,8 +63,8 @@ class Place(NamedTuple):
 
 
 PLACES = {
-    "operator": Place("monitoring", "app.kubernetes.io/name=prometheus,app.kubernetes.io/instance=k8s"),
-    "standalone": Place("prom", "app.kubernetes.io/name=prometheus"),
+    OPERATOR: Place(NAMESPACES[OPERATOR], "app.kubernetes.io/name=prometheus,app.kubernetes.io/instance=k8s"),
+    STANDALONE: Place(NAMESPACES[STANDALONE], "app.kubernetes.io/name=prometheus"),
 }
 
 

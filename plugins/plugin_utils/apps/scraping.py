@@ -13,11 +13,12 @@ from collections.abc import Collection, Iterable, Sequence
 
 import yaml
 
+from ..common.components import NAMESPACES, STANDALONE
 from ..common.yaml_io import YAML_DUMPER
 from ..kube.objects import JSON
 from .model import App, Scrape
 
-NAMESPACE = "prom"
+NAMESPACE = NAMESPACES[STANDALONE]
 #: ConfigMap with the jobs and rules of autoscaled apps, in NAMESPACE.
 APPS = "prometheus-apps"
 ANNOTATED_FILE = "annotated.yml"
@@ -84,14 +85,16 @@ def component_jobs(components: Collection[str], apiserver_series: str) -> list[J
         ],
     }
     jobs = {
-        "node_exporter": _service_job("node-exporter", "node-exporter", "http", label("instance", "pod_node_name")),
+        "node_exporter": _service_job(
+            "node-exporter", NAMESPACES["node_exporter"], "http", label("instance", "pod_node_name")
+        ),
         # The labels namespace and pod of its samples name the described object, not kube-state-metrics.
         "kube_state_metrics": {
-            **_service_job("kube-state-metrics", "monitoring", "http-metrics"),
+            **_service_job("kube-state-metrics", NAMESPACES["kube_state_metrics"], "http-metrics"),
             "honor_labels": True,
         },
         "metrics_server": _secured_job("metrics-server", "kube-system", "https"),
-        "prometheus_adapter": _secured_job("prometheus-adapter", "custom-metrics", "https"),
+        "prometheus_adapter": _secured_job("prometheus-adapter", NAMESPACES["prometheus_adapter"], "https"),
     }
     return [
         {"job_name": "kubelet", "metrics_path": "/metrics", **kubelet},

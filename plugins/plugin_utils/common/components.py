@@ -73,8 +73,8 @@ COMPONENTS = (
 )
 
 
-#: Prometheus' namespace by flavour.
-NAMESPACES = {component.flavor: component.namespace for component in COMPONENTS if component.flavor}
+#: Namespace of each role's pods, and that of Prometheus by its flavour.
+NAMESPACES = {component.flavor or component.role: component.namespace for component in COMPONENTS}
 
 
 class Cluster(NamedTuple):

@@ -126,10 +126,21 @@ class Files:
 
 
 class Children:
-    """Children of this process. ``kept_open`` are file descriptors that stay open until the last child has ended."""
+    """Children of this process.
 
-    def __init__(self, say: Callable[[str], None], kept_open: Sequence[int] = (), grace: float = GRACE) -> None:
+    ``say`` shows those of their lines that ``shows`` selects. ``kept_open`` are file descriptors that stay open until
+    the last child has ended. ``grace`` is in seconds.
+    """
+
+    def __init__(
+        self,
+        say: Callable[[str], None],
+        kept_open: Sequence[int] = (),
+        grace: float = GRACE,
+        shows: Callable[[str], object] = PROGRESS.match,
+    ) -> None:
         self.say = say
+        self.shows = shows
         self.grace = grace
         self._kept_open = tuple(kept_open)
         self._stop = threading.Event()
@@ -144,7 +155,7 @@ class Children:
     ) -> Outcome:  # fmt: skip
         """Run ansible-playbook with arguments on a cluster and wait for its end, for ``timeout`` seconds at most.
 
-        ``title`` goes before each line of progress. May be called in several threads at once. Never raises OSError: a
+        ``title`` goes before each line that is shown. May be called in several threads at once. Never raises OSError: a
         child that could not be run has failed.
         """
         started = time.monotonic()
@@ -182,8 +193,8 @@ class Children:
             *lines, rest = (rest + said.read()).split(b"\n")
             for line in lines:
                 text = line.decode(errors="replace").rstrip()
-                if PROGRESS.match(text):
-                    self.say(f"{title} {text}")
+                if self.shows(text):
+                    self.say(f"{title} {text}" if title else text)
             if child.returncode is not None:
                 return why
 

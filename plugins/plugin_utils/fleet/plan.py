@@ -122,6 +122,16 @@ def failures_of(record: Record) -> dict[str, str]:
     return {cluster: found[cluster] for cluster in clusters_of(record) if cluster in found}
 
 
+def with_states(record: Record) -> Record:
+    """Return a record of check mode in which clusters that would change have a state of their own."""
+    counts = count_changes(record)
+    clusters = {
+        name: {**entry, "state": "would change"} if entry["state"] == "ok" and counts[name] else entry
+        for name, entry in record["clusters"].items()
+    }
+    return {**record, "clusters": clusters}
+
+
 def document(record: Record) -> dict[str, Any]:
     """The plan for a program."""
     failed = failures_of(record)

@@ -4,8 +4,7 @@
 
 The callback `phases` writes the record while a playbook runs. An action adds to it by keys of its result:
 `run_record` is the path of a record that becomes part of this one; `fleet_result` is a dict with `kind` (such as
-"drift"), `ok` and `text` about the cluster of the host; `fleet_state` is the final state of the cluster, if the words
-"ok" and "failed" do not fit.
+"drift"), `ok` and `text` about the cluster of the host.
 
 A record holds no secrets: it leaves out diffs and the results of tasks with no_log.
 """
@@ -126,7 +125,7 @@ class RunRecord:
         }
         if not self.others:
             return own
-        about = ("id", "playbook", "started", "ended", "check")
+        about = ("id", "playbook", "started", "ended")
         return merge([own, *self.others], **{key: own[key] for key in about})
 
 

@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Protocol
 
+from ..common.components import NAMESPACES, PROMETHEUS_SERVICES
 from .objects import with_query
 
 # The service of the roles' Prometheus by flavour: namespace, name and port of the object they create.
-SERVICES = {"operator": "monitoring/prometheus-k8s:9090", "standalone": "prom/prometheus:9090"}
+SERVICES = {flavor: f"{NAMESPACES[flavor]}/{name}:9090" for flavor, name in PROMETHEUS_SERVICES.items()}
 # What an answer in JSON becomes.
 Answer = Any
 

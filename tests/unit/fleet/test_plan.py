@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
-import yaml
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet import plan
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.run_record import RunRecord
 
@@ -95,25 +93,8 @@ def test_document_counts_restarts_and_has_the_first_failure() -> None:
     assert found["clusters"]["two"]["message"] == "first"
 
 
-PLAYBOOKS = Path(__file__).resolve().parents[3] / "playbooks"
-
-
-def imports_of(name: str) -> list[str]:
-    entries = yaml.safe_load((PLAYBOOKS / name).read_text())
-    return [entry["ansible.builtin.import_playbook"] for entry in entries if "ansible.builtin.import_playbook" in entry]
-
-
-def plays_of(name: str) -> list[dict[str, Any]]:
-    own = [entry for entry in yaml.safe_load((PLAYBOOKS / name).read_text()) if "hosts" in entry]
-    return own + [play for imported in imports_of(name) for play in plays_of(imported)]
-
-
-def test_plan_has_the_plays_of_site_and_none_of_them_changes_anything() -> None:
-    assert [*imports_of("plan.yml"), "verify.yml"] == imports_of("site.yml")
-    modes = {play["name"]: play["check_mode"] for play in plays_of("plan.yml")}
-    assert len(modes) > 8
-    assert modes.pop("Tell the plan") is True
-    assert set(modes.values()) == {"{{ fleet_plan | default(ansible_check_mode) }}"}
-    entries = yaml.safe_load((PLAYBOOKS / "plan.yml").read_text())
-    variables = [entry["vars"] for entry in entries if "ansible.builtin.import_playbook" in entry]
-    assert all(entry == {"fleet_plan": True, "site_waits_later": True} for entry in variables)
+def test_clusters_that_would_change_have_a_state_of_their_own() -> None:
+    record = make_record(one=CHANGES, two=[], three=CHANGES)
+    record.add_failure("three", "three", "Apply", "no")
+    states = {name: entry["state"] for name, entry in plan.with_states(record.document(None))["clusters"].items()}
+    assert states == {"one": "would change", "two": "ok", "three": "failed"}

@@ -9,10 +9,6 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.inventory.manager import InventoryManager
-from ansible.parsing.dataloader import DataLoader
-from ansible.playbook import Playbook
-from ansible.vars.manager import VariableManager
 from ansible_collections.kubescale.fleet.plugins.callback import phases
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.common import runs
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet import run_record
@@ -238,19 +234,6 @@ def test_failure_that_was_rescued_is_none(run: Run) -> None:
     record = run.record()
     assert [failure["host"] for failure in record["failures"]] == ["w"]
     assert {name: entry["state"] for name, entry in record["clusters"].items()} == {"a": "failed", "b": "ok"}
-
-
-@pytest.mark.parametrize(
-    ("variables", "whole"), [({}, False), ({"fleet_plan": True}, True), ({"fleet_plan": "no"}, False)]
-)
-def test_check_mode_of_a_play_may_be_a_template(tmp_path: Path, variables: dict[str, Any], whole: bool) -> None:
-    written = {"hosts": "localhost", "check_mode": "{{ fleet_plan | default(ansible_check_mode) }}", "vars": variables}
-    (tmp_path / "play.yml").write_text(json.dumps([written]))
-    loader = DataLoader()
-    manager = VariableManager(loader=loader, inventory=InventoryManager(loader=loader, sources=["localhost,"]))
-    manager._options_vars = {"ansible_check_mode": False}
-    [play] = Playbook.load(str(tmp_path / "play.yml"), variable_manager=manager, loader=loader).get_plays()
-    assert phases.is_check(play) is whole
 
 
 def test_check_mode_is_that_of_all_plays(run: Run) -> None:
