@@ -101,11 +101,7 @@ def check_apps(host: HostVariables) -> Findings:
     except AppError as error:
         return Findings([str(error)])
     rules = value("prometheus_adapter_rules", "")
-    return examine_apps(
-        [entry for entry, _unused in entries],
-        [source for _unused, source in entries],
-        rules if isinstance(rules, list) else (),
-    )
+    return examine_apps(entries, rules if isinstance(rules, list) else ())[1]
 
 
 class Problems:

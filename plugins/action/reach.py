@@ -194,7 +194,7 @@ class ActionModule(ActionBase):
         if self._read is None:
             value = reader(variables, self._templar.template, self._loader.load_from_file)
             entries = all_entries(value, lambda name, path: where_in(variables.get(name), path))
-            self._read = parse_pairs([entry for entry, _unused in entries], [source for _unused, source in entries])
+            self._read = parse_pairs(entries)
         return self._read
 
     def _reach_machine(self, variables: dict[str, Any], result: dict[str, Any]) -> str:

@@ -89,7 +89,7 @@ def test_a_prometheus_that_cannot_be_asked_is_named(run: Playbook, api: Api) -> 
     become_ready(api)
     [result] = run(scrape_jobs_loaded(prometheus_flavor="standalone"))
     assert result["failed"]
-    assert "pod prom/prometheus does not say which jobs it has loaded" in result["msg"]
+    assert "pod prom/prometheus does not report its jobs" in result["msg"]
     api.delete("v1", "Pod", "prometheus", "prom")
 
 

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from ..common.entry import Findings, Node, Source
@@ -27,33 +27,30 @@ SCALE_DOWN = {
 }
 
 
-def parse_apps(entries: Sequence[object], sources: Sequence[Source] = ()) -> list[App]:
-    """Return the apps of entries. Raise AppError with all errors."""
-    return [app for app, _unused in parse_pairs(entries, sources)]
+def parse_apps(entries: Iterable[object]) -> list[App]:
+    """Return the apps of entries of the variable ``autoscaled_apps``. Raise AppError with all errors."""
+    pairs = parse_pairs((entry, Source(f"autoscaled_apps[{number}]")) for number, entry in enumerate(entries))
+    return [app for app, _unused in pairs]
 
 
-def parse_pairs(entries: Sequence[object], sources: Sequence[Source] = ()) -> list[tuple[App, Source]]:
+def parse_pairs(entries: Iterable[tuple[object, Source]]) -> list[tuple[App, Source]]:
     """Return the apps of entries, each with the source of its entry. Raise AppError with all errors."""
-    pairs, findings = _examine(entries, sources)
+    pairs, findings = examine_apps(entries)
     if findings.errors:
         raise AppError("\n".join(findings.errors))
     return pairs
 
 
 def examine_apps(
-    entries: Sequence[object], sources: Sequence[Source] = (), additional: Sequence[Mapping[str, Any]] = ()
-) -> Findings:
-    """Return the errors and warnings about entries, and about contradictions with additional rules of the adapter."""
-    return _examine(entries, sources, additional)[1]
-
-
-def _examine(
-    entries: Sequence[object], sources: Sequence[Source], additional: Sequence[Mapping[str, Any]] = ()
+    entries: Iterable[tuple[object, Source]], additional: Iterable[Mapping[str, Any]] = ()
 ) -> tuple[list[tuple[App, Source]], Findings]:
+    """Return the apps of the entries without errors, and the errors and warnings about all entries.
+
+    ``additional`` are rules of the variable ``prometheus_adapter_rules``, which may contradict an entry.
+    """
     findings = Findings()
-    known = sources or [Source(f"autoscaled_apps[{number}]") for number in range(len(entries))]
     pairs = []
-    for entry, source in zip(entries, known, strict=True):
+    for entry, source in entries:
         before = len(findings.errors)
         app = _app(Node(entry, "", source, findings))
         if app and len(findings.errors) == before:

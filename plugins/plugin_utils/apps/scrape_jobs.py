@@ -1,11 +1,11 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""From an object that says how an app is scraped to a Prometheus that scrapes it, without waiting for the kubelet.
+"""Load new scrape jobs into running Prometheus pods within seconds.
 
-Prometheus reads its configuration from a mounted Secret or ConfigMap. The kubelet looks at mounted files once a minute
-or so; a pod that changes, if only by an annotation, it looks at at once, and by then it knows the newest content.
+Prometheus reads its configuration from a mounted Secret or ConfigMap. The kubelet refreshes mounted files about once a
+minute, but at once if the pod changes, even by an annotation only.
 
-A pod that is starting may have mounted its files before the jobs were written. Nobody can ask its Prometheus yet, so
+A starting pod may have mounted its files before the jobs were written, and its Prometheus answers no queries yet. So
 the task that waits for autoscalers loads the jobs when that pod becomes ready.
 """
 
@@ -31,32 +31,32 @@ from ..kube.manifests import REMINDER_ANNOTATION, Ref, ref_of
 from ..kube.prometheus import Answer, PrometheusError, prometheus_data
 from ..kube.readiness import READY, Verdict, readiness
 from ..kube.waiting import NotReadyError, in_parallel, wait_for
+from .scraping import APPS, JOBS_FILE
 
-#: Group of the operator's kinds, and for each kind that has endpoints: their field, and the word in the jobs' names.
+#: API group of the operator. For each kind with endpoints: the field of the endpoints, and the prefix of job names.
 MONITORING = "monitoring.coreos.com"
 _MONITORS = {"PodMonitor": ("podMetricsEndpoints", "podMonitor"), "ServiceMonitor": ("endpoints", "serviceMonitor")}
-#: Fields of an endpoint that say which port is meant; the operator compares with its value.
+#: Fields of an endpoint that select a port. The operator writes their value into a relabeling.
 _PORTS = ("port", "portNumber", "targetPort")
-#: What the operator writes, and the label by which its Secrets are found.
+#: Secret that the operator writes, its key, and the label selector of such Secrets.
 _WRITTEN = Ref("v1", "Secret", NAMESPACES[OPERATOR], "prometheus-k8s")
 _WRITTEN_IN = "prometheus.yaml.gz"
 _WRITTEN_BY = "managed-by=prometheus-operator"
-#: The ConfigMap that a Prometheus without an operator reads jobs of apps from.
-_CONFIG_MAP = Ref("v1", "ConfigMap", NAMESPACES[STANDALONE], "prometheus-apps")
-_CONFIG_MAP_KEY = "scrape.yml"
+#: ConfigMap from which a Prometheus without operator reads the jobs of apps.
+_CONFIG_MAP = Ref("v1", "ConfigMap", NAMESPACES[STANDALONE], APPS)
 #: Seconds in each unit of an interval. Prometheus writes 90s as 1m30s.
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
-#: Seconds between two looks at what cannot be watched, and between two lines of progress.
+#: Seconds between two requests for a state that cannot be watched, and between two lines of progress.
 _LOOK_AGAIN = 0.25
 _NEXT_WORD = 5.0
 
 
 class ScrapeJobsError(Exception):
-    """Prometheus did not take up the jobs; the message names pods and jobs, and what is known about why."""
+    """Prometheus did not load the jobs. The message names pods and jobs, and the cause if it is known."""
 
 
 class Place(NamedTuple):
-    """Where the pods of a Prometheus are."""
+    """Namespace and label selector of the pods of a Prometheus."""
 
     namespace: str
     selector: str
@@ -69,7 +69,7 @@ PLACES = {
 
 
 class Job(NamedTuple):
-    """One scrape job, as far as it shows whether a configuration is the one that is wanted; empty is not known.
+    """The fields of a scrape job that are compared. An empty field is not known.
 
     ``words`` are the expressions of its relabelings: ports, workloads, services.
     """
@@ -81,7 +81,7 @@ class Job(NamedTuple):
     words: frozenset[str] = frozenset()
 
     def is_in(self, jobs: Mapping[str, Job]) -> bool:
-        """Whether a configuration has this job, and not otherwise."""
+        """Return whether a configuration has this job with the same fields."""
         found = jobs.get(self.name)
         if found is None:
             return False
@@ -98,14 +98,14 @@ def _seconds(interval: str) -> float:
 
 @dataclass
 class Outcome:
-    """What was done, or in check mode would be."""
+    """Names of the wanted jobs, and of the pods that lacked jobs."""
 
     jobs: list[str] = field(default_factory=list)
     pods: list[str] = field(default_factory=list)
 
 
 def wanted_jobs(objects: Iterable[JSON]) -> list[Job]:
-    """Jobs that PodMonitors, ServiceMonitors and the ConfigMap of a Prometheus without an operator ask for."""
+    """Return the jobs of PodMonitors, ServiceMonitors and the ConfigMap of a Prometheus without operator."""
     found: list[Job] = []
     for obj in objects:
         ref = ref_of(obj)
@@ -129,12 +129,12 @@ def wanted_jobs(objects: Iterable[JSON]) -> list[Job]:
                 for number, endpoint in enumerate(obj["spec"].get(endpoints) or [])
             ]
         elif ref == _CONFIG_MAP:
-            found += jobs_of((obj.get("data") or {}).get(_CONFIG_MAP_KEY, "")).values()
+            found += jobs_of((obj.get("data") or {}).get(JOBS_FILE, "")).values()
     return found
 
 
 def jobs_of(configuration: str) -> dict[str, Job]:
-    """Jobs of a configuration of Prometheus, by name."""
+    """Return the jobs of a configuration of Prometheus by name."""
     parsed = yaml.load(configuration, YAML_LOADER) or {}  # noqa: S506 - a safe loader
     return {
         entry["job_name"]: Job(
@@ -149,7 +149,7 @@ def jobs_of(configuration: str) -> dict[str, Job]:
 
 
 def lacking(wanted: Iterable[Job], jobs: Mapping[str, Job]) -> list[str]:
-    """Names of the wanted jobs that a configuration does not have, or has otherwise."""
+    """Return the names of the wanted jobs that a configuration lacks or has with other fields."""
     return [job.name for job in wanted if not job.is_in(jobs)]
 
 
@@ -161,10 +161,10 @@ def load_jobs(
     timeout: float = 120.0,
     say: Callable[[str], None] = lambda text: None,
 ) -> Outcome:
-    """Bring the jobs that `objects` ask for into every ready Prometheus.
+    """Load the jobs of `objects` into every ready Prometheus, within `timeout` seconds.
 
-    A pod that is not ready cannot be asked and is left alone, see `load_jobs_meanwhile`. Raises NotReadyError when the
-    operator did not write the jobs in time, ScrapeJobsError when Prometheus did not load them.
+    A pod that is not ready is skipped, see `load_jobs_meanwhile`. Raise NotReadyError if the operator did not write the
+    jobs in time, ScrapeJobsError if Prometheus did not load them.
     """
     deadline = time.monotonic() + timeout
     wanted = wanted_jobs(objects)
@@ -186,11 +186,11 @@ def load_jobs_meanwhile(
     pending: Collection[Ref],
     say: Callable[[str], None] = lambda text: None,
 ) -> Iterator[None]:
-    """Load the jobs that `members` ask for into each Prometheus that is or becomes ready during the block.
+    """Load the jobs of `members` into each Prometheus that is ready or becomes ready during the block.
 
     The block waits for the objects `pending`. If none of them is an autoscaler, nothing needs the jobs and no request
-    is sent. `say` gets a line for pods that lacked jobs and for each problem. A problem does not end the block: the
-    autoscaler, which is not ready then, does.
+    is sent. `say` gets a line for pods that lacked jobs and for each error. An error does not end the block: the
+    autoscaler does not become ready then, and the wait for it times out.
     """
     stop = threading.Event()
     if any(ref.kind == "HorizontalPodAutoscaler" for ref in pending):
@@ -228,16 +228,16 @@ def _load_when_ready(
 
 
 def _prometheus(api: Api, flavor: str) -> list[JSON]:
-    """Pods of Prometheus that are ready."""
+    """Return the ready pods of Prometheus."""
     place = PLACES[flavor]
     return [pod for pod in api.list("v1", "Pod", place.namespace, place.selector).items if readiness(pod).ready]
 
 
 def _loaded(api: Api, pod: JSON, flavor: str) -> dict[str, Job]:
-    """Jobs that a Prometheus has loaded, in its own words."""
+    """Return the jobs that a Prometheus reports as loaded."""
     if flavor == "operator":
         return jobs_of(_ask(api, pod, "status/config")["yaml"])
-    # Jobs from files of their own are not in what it shows of its configuration. Their names have to do.
+    # The reported configuration lacks jobs of included files. Only their names are known.
     return {name: Job(name) for name in _ask(api, pod, "scrape_pools")["scrapePools"]}
 
 
@@ -246,12 +246,12 @@ def _ask(api: Api, pod: JSON, question: str) -> Answer:
     try:
         answer = api.raw(f"/api/v1/namespaces/{namespace}/pods/{name}:9090/proxy/api/v1/{question}")
     except ApiError as error:
-        raise ScrapeJobsError(f"pod {namespace}/{name} does not say which jobs it has loaded: {error}") from error
+        raise ScrapeJobsError(f"pod {namespace}/{name} does not report its jobs: {error}") from error
     return prometheus_data(answer, question)
 
 
 def _written(secret: Mapping[str, Any] | None, wanted: list[Job]) -> Verdict:
-    """Whether the operator has written all jobs."""
+    """Return whether the operator has written all jobs."""
     packed = ((secret or {}).get("data") or {}).get(_WRITTEN_IN)
     jobs = jobs_of(gzip.decompress(base64.b64decode(packed)).decode()) if packed else {}
     missing = lacking(wanted, jobs)
@@ -259,13 +259,13 @@ def _written(secret: Mapping[str, Any] | None, wanted: list[Job]) -> Verdict:
         return READY
     return Verdict(
         False,
-        f"the operator has not written {', '.join(missing)} there; what it refuses it says in its log: "
+        f"the operator has not written {', '.join(missing)} there; its log has the reason: "
         "kubectl -n monitoring logs deployment/prometheus-operator",
     )
 
 
 def _load(api: Api, pod: JSON, flavor: str, wanted: list[Job], deadline: float, say: Callable[[str], None]) -> None:
-    """Have the kubelet look at a pod's files, and wait until Prometheus has loaded them."""
+    """Make the kubelet refresh a pod's files, and wait until Prometheus has loaded them."""
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     now = datetime.datetime.now(datetime.UTC).isoformat()
     api.patch("v1", "Pod", name, {"metadata": {"annotations": {REMINDER_ANNOTATION: now}}}, namespace)
@@ -273,8 +273,8 @@ def _load(api: Api, pod: JSON, flavor: str, wanted: list[Job], deadline: float, 
     while missing := lacking(wanted, _loaded(api, pod, flavor)):
         if time.monotonic() > deadline:
             raise ScrapeJobsError(
-                f"pod {namespace}/{name} did not load {', '.join(missing)}, which its files have. Why it does not, it "
-                f"says in its log: kubectl -n {namespace} logs {name} --all-containers"
+                f"pod {namespace}/{name} did not load {', '.join(missing)}, though its files have them. Its log has "
+                f"the reason: kubectl -n {namespace} logs {name} --all-containers"
             )
         if time.monotonic() > next_word:
             next_word += _NEXT_WORD

@@ -21,7 +21,8 @@ from .model import App, Scrape
 NAMESPACE = NAMESPACES[STANDALONE]
 #: ConfigMap with the jobs and rules of autoscaled apps, in NAMESPACE.
 APPS = "prometheus-apps"
-ANNOTATED_FILE = "annotated.yml"
+#: Files with the jobs of apps, and with the jobs of annotated targets.
+JOBS_FILE, ANNOTATED_FILE = "scrape.yml", "annotated.yml"
 ANNOTATION = "prometheus_io_"
 #: Jobs that scrape all annotated Services and pods. Only these jobs may have no target.
 ANNOTATED_SERVICES, ANNOTATED_PODS = "annotated-services", "annotated-pods"
@@ -256,7 +257,7 @@ def standalone_objects(apps: Sequence[App], groups: Sequence[JSON] = ()) -> list
     if not jobs and not groups:
         return []
     data = {
-        "scrape.yml": {"scrape_configs": jobs},
+        JOBS_FILE: {"scrape_configs": jobs},
         ANNOTATED_FILE: {"scrape_configs": annotated_jobs(apps)},
         "rules.yml": {"groups": list(groups)},
     }

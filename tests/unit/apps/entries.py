@@ -7,6 +7,7 @@ from typing import Any
 import yaml
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import Metric
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import examine_apps, parse_apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.entry import Findings, Source
 
 SIX_LINES = """
 - name: shop
@@ -19,7 +20,7 @@ SIX_LINES = """
 
 
 def entry(**changes: Any) -> dict[str, Any]:
-    """The entry of six lines with other values; a path such as scrape__port goes into it, None takes a key out."""
+    """Return the entry of six lines with changed values. A key such as scrape__port is a path, None removes a key."""
     (made,) = yaml.safe_load(SIX_LINES)
     for path, value in changes.items():
         *parents, key = path.split("__")
@@ -42,11 +43,16 @@ def metric(**item: Any) -> Metric:
     return app.metrics[0]
 
 
+def examine(*entries: Any, rules: Any = ()) -> Findings:
+    pairs = [(item, Source(f"autoscaled_apps[{number}]")) for number, item in enumerate(entries)]
+    return examine_apps(pairs, rules)[1]
+
+
 def errors(*entries: Any, rules: Any = ()) -> list[str]:
-    return examine_apps(entries, additional=rules).errors
+    return examine(*entries, rules=rules).errors
 
 
 def warnings(*entries: Any) -> list[str]:
-    findings = examine_apps(entries)
+    findings = examine(*entries)
     assert findings.errors == []
     return findings.warnings

@@ -1,4 +1,4 @@
-"""Alerts as files: complete, documented, and about series that are alerted on once; tests/api asks promtool."""
+"""Alert rules: complete, documented, one alert per series. tests/api checks them with promtool."""
 
 from __future__ import annotations
 

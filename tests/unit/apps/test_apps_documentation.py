@@ -1,4 +1,4 @@
-"""docs/autoscaled-apps.md says what is so: its keys and defaults are the real ones, its examples do what they say."""
+"""docs/autoscaled-apps.md matches the code: keys, defaults, and the results of its examples."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.model import OBJECTS, Scrape
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.objects import autoscaler
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import ENTRY, examine_apps, parse_apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import ENTRY, parse_apps
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.scale_on import FUNCTIONS, SCALE_ON
+
+from tests.unit.apps.entries import examine
 
 PAGE = (Path(__file__).resolve().parents[3] / "docs/autoscaled-apps.md").read_text(encoding="utf-8")
 EXAMPLES = re.findall(r"```yaml\n(autoscaled_apps:.*?)```", PAGE, re.S)
 
 
 def rows(heading: str) -> dict[str, str]:
-    """Key and default of each row of the table below a heading."""
+    """Return key and default of each row of the table below a heading."""
     section = PAGE.partition(heading)[2]
     table = section[section.index("| key |") :].partition("\n\n")[0]
     cells = [[cell.strip() for cell in line.split("|")[1:3]] for line in table.splitlines()[2:]]
@@ -29,7 +31,7 @@ def rows(heading: str) -> dict[str, str]:
 @pytest.mark.parametrize("text", EXAMPLES)
 def test_examples_do_what_they_say(text: str) -> None:
     entries = yaml.safe_load(text)["autoscaled_apps"]
-    findings = examine_apps(entries)
+    findings = examine(*entries)
     assert (findings.errors, findings.warnings) == ([], [])
     made = []
     for app in parse_apps(entries):

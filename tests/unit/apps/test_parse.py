@@ -128,7 +128,7 @@ def test_everything_is_said_at_once_and_nothing_twice() -> None:
 
 def test_places_are_those_of_who_wrote_it() -> None:
     source = Source("demo_app", {"replicas.min": "demo_app_min_replicas"}, lambda path: f"all.yml:{len(path)}")
-    said = examine_apps([entry(replicas={"min": 5, "max": 4})], [source]).errors
+    said = examine_apps([(entry(replicas={"min": 5, "max": 4}), source)])[1].errors
     assert said == ["demo_app_min_replicas = 5 (all.yml:12): must not be above demo_app.replicas.max = 4"]
 
 

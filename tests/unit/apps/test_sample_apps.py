@@ -1,4 +1,4 @@
-"""The sample apps: their names, what is built for whom, their entries and load, and the programs themselves."""
+"""The sample apps: names, builds, entries, load, and the programs themselves."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from typing import Any
 
 import pytest
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.catalogue import DEMO_LOAD, all_entries, load_of
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps, parse_pairs
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.sample_apps import (
     catalogue,
     sample_app_names,
@@ -127,7 +127,7 @@ def test_entries_are_well_and_follow_the_names() -> None:
     values = {"sample_apps": "[spring,cpu_memory]", "sample_apps_state": "present", "demo_app_state": "absent"}
     values["sample_apps_scale_down_stabilization"] = 30  # type: ignore[assignment]
     pairs = list(all_entries(lambda name, _role: values.get(name)))
-    apps = parse_apps([entry for entry, _unused in pairs], [source for _unused, source in pairs])
+    apps = [app for app, _unused in parse_pairs(pairs)]
     assert [app.name for app in apps] == ["spring", "cpu", "memory", "cpu-and-memory"]
     assert {app.behavior["scaleDown"]["stabilizationWindowSeconds"] for app in apps} == {30}
     assert not list(all_entries(lambda name, _role: (values | {"sample_apps_state": "absent"}).get(name)))
@@ -181,7 +181,7 @@ def test_an_image_gets_what_the_node_app_needs_and_nothing_of_where_it_came_from
 
 
 class Process:
-    """The CPU and memory app, on a free port."""
+    """Run the CPU and memory app on a free port."""
 
     def __init__(self) -> None:
         self.process = subprocess.Popen(

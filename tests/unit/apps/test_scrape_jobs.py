@@ -1,4 +1,4 @@
-"""From an object that says how an app is scraped to a Prometheus that scrapes it."""
+"""Scrape jobs are loaded into running Prometheus pods."""
 
 from __future__ import annotations
 
@@ -274,7 +274,7 @@ WAIT = 10.0
 
 
 class Starting(FakeApi):
-    """A cluster whose Prometheus becomes ready while it is watched, without the job."""
+    """A cluster whose Prometheus becomes ready during a watch and lacks the job."""
 
     def __init__(self, name: str = "prometheus-k8s-0", namespace: str = "monitoring", refusals: int = 0) -> None:
         super().__init__(pod(name, False, namespace), secrets=[secret(CONFIGURED)])
@@ -313,7 +313,7 @@ class Starting(FakeApi):
 
 
 def wait_meanwhile(api: Starting, *members: dict[str, Any], pending: Ref = AUTOSCALER) -> list[str]:
-    """What is said while something is waited for that takes until Prometheus was looked at."""
+    """Return the progress lines of a wait that ends after Prometheus was examined."""
     said: list[str] = []
     try:
         with load_jobs_meanwhile(api, members, [pending], said.append):

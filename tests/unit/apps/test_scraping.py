@@ -1,4 +1,4 @@
-"""Scrape jobs of a Prometheus without operator: who is scraped, once, and with which labels."""
+"""Scrape jobs of a Prometheus without operator: targets, each once, and their labels."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def app(**changes: Any) -> App:
 
 
 def target(job: dict[str, Any], discovered: dict[str, str], path: str = "/metrics") -> dict[str, str] | None:
-    """Labels that a job gives to what was discovered, as Prometheus relabels; None when it leaves that out."""
+    """Return the labels of a discovered target after a job's relabelings, or None if the job drops it."""
     labels = {f"{META}{name}": value for name, value in discovered.items()}
     labels |= {"job": job["job_name"], "__metrics_path__": job.get("metrics_path", path), "__scheme__": "http"}
     for rule in job["relabel_configs"]:

@@ -1,4 +1,4 @@
-"""Whether the workloads of autoscaled apps can be scaled as their entries say."""
+"""Checks of the workloads of autoscaled apps."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ REQUEST = {"requests": {"cpu": "100m", "memory": "64Mi"}}
 
 
 class Api:
-    """Answers by path, and remembers what was asked."""
+    """An API with one answer per path. It records the requested paths."""
 
     def __init__(self, **answers: Any) -> None:
         self.answers = answers
@@ -32,7 +32,7 @@ class Api:
 
 
 def workload(*resources: Any, **pod: Any) -> dict[str, Any]:
-    """Answer with a workload of containers a, b, ... with these resources."""
+    """Return an answer with a workload of containers a, b, ... with these resources."""
     containers = [{"name": chr(97 + number), "resources": item} for number, item in enumerate(resources)]
     return {WORKLOAD: {"spec": {"template": {"spec": {"containers": containers, **pod}}}}}
 
@@ -40,7 +40,7 @@ def workload(*resources: Any, **pod: Any) -> dict[str, Any]:
 def examine(answers: dict[str, Any], *scale_on: dict[str, Any], users: bool = True) -> Findings:
     entry = {"name": "shop", "namespace": "shop", "workload": "deployment/shop", "scale_on": list(scale_on)}
     source = Source("autoscaled_apps[0]", where=lambda path: f"all.yml:{len(path)}", from_user=users)
-    return examine_workloads(Api(**answers), parse_pairs([entry], [source]))
+    return examine_workloads(Api(**answers), parse_pairs([(entry, source)]))
 
 
 CPU = {"resource": "cpu", "target": "60%"}
@@ -113,7 +113,7 @@ def test_a_namespace_may_request_for_containers_that_say_nothing(limit: dict[str
 def test_one_request_where_nothing_is_missing() -> None:
     api = Api(**workload(REQUEST))
     entry = {"name": "shop", "namespace": "shop", "workload": "deployment/shop", "scale_on": CPU}
-    examine_workloads(api, parse_pairs([entry]))
+    examine_workloads(api, parse_pairs([(entry, Source("autoscaled_apps[0]"))]))
     assert api.asked == [WORKLOAD]
 
 
