@@ -20,27 +20,26 @@ sys.path[:0] = [str(REPOSITORY), str(REPOSITORY / "molecule" / "doctor" / "tests
 import faults  # noqa: E402
 from pages import keep, table  # noqa: E402
 
-from plugins.plugin_utils.health.causes import CAUSES, GENERAL, LINKS  # noqa: E402
+from plugins.plugin_utils.health.chain import ALL  # noqa: E402
 
-BEGIN = "<!-- Made from plugins/plugin_utils/health/causes.py and molecule/doctor/tests/faults.py by `make docs`. -->\n"
+BEGIN = "<!-- Made from plugins/plugin_utils/health/checks/ and molecule/doctor/tests/faults.py by `make docs`. -->\n"
 
 
 def causes() -> str:
     """A table of all causes, in the order of the links."""
     rows = []
-    for link in (*LINKS, *GENERAL):
-        for name, cause in CAUSES.items():
-            if link in cause.links:
-                proven = [fault.name for fault in faults.FAULTS if (fault.link, fault.cause) == (link, name)]
-                # What a finding fills in is written as the reader's own names are.
-                advice = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), cause.advice)
-                rows.append([f"`{link}`", f"`{name}`", cause.meaning, advice, ", ".join(proven)])
+    for link in ALL.values():
+        for name, cause in link.causes.items():
+            proven = [fault.name for fault in faults.FAULTS if (fault.link, fault.cause) == (link.name, name)]
+            # Values that a finding fills in look like the reader's own names.
+            advice = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), cause.advice)
+            rows.append([f"`{link.name}`", f"`{name}`", cause.meaning, advice, ", ".join(proven)])
     return table(["link", "cause", "what it means", "what to do", "fault in scenario `doctor`"], rows)
 
 
 def links() -> str:
     """A table of the links."""
-    return table(["link", "what has to be so"], [[f"`{name}`", title] for name, title in {**LINKS, **GENERAL}.items()])
+    return table(["link", "what has to be so"], [[f"`{link.name}`", link.title] for link in ALL.values()])
 
 
 def page(text: str) -> str:

@@ -52,10 +52,11 @@ class ActionModule(ActionBase):
         variables = task_vars or {}
         cluster = variables.get("cluster_name", variables.get("inventory_hostname", ""))
         try:
-            apps = choose(parse_apps(arguments["apps"]), arguments["app"])
+            apps = parse_apps(arguments["apps"])
+            chosen = choose(apps, arguments["app"])
             api = connect(arguments["kubeconfig"])
-            settings, seen = circumstances(api, arguments["prometheus_flavor"], variables, self._templar.template)
-            diagnosis = examine(HastyReader(api), apps, settings, seen)
+            settings = circumstances(api, apps, arguments["prometheus_flavor"], variables, self._templar.template)
+            diagnosis = examine(HastyReader(api), chosen, settings)
             write_document(arguments["file"], diagnosis.document(cluster))
         except (ApiError, AppError, KubeconfigError, UnknownAppError, OSError) as error:
             raise AnsibleActionFail(f"doctor {cluster}: {error}") from None

@@ -20,7 +20,8 @@ from ..plugin_utils.apps.model import App, AppError
 from ..plugin_utils.apps.parse import parse_apps
 from ..plugin_utils.fleet import gate, run_record
 from ..plugin_utils.fleet.gate import Baseline, Look
-from ..plugin_utils.health.doctor import examine
+from ..plugin_utils.health.checks.nodes import nodes_ready
+from ..plugin_utils.health.doctor import Diagnosis, examine
 from ..plugin_utils.health.examination import HastyReader, circumstances
 from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError, connect
 from ..plugin_utils.kube.prometheus import SERVICES, PrometheusError
@@ -102,12 +103,16 @@ class ActionModule(ActionBase):
             count = wait_for_sets(api, None, PARENTS, patience, say)
             return Look("ready", True, f"{count} objects")
 
+        def diagnose(chosen: Sequence[App]) -> Diagnosis:
+            flavor = args["prometheus"] if service else "operator"
+            settings = circumstances(api, apps, flavor, variables, self._templar.template)
+            return examine(hasty, chosen, settings, [nodes_ready])
+
         def nodes(_patience: float) -> Look:
-            return gate.look_at_nodes(hasty)
+            return gate.look_at_nodes(diagnose([]))
 
         def scaling(_patience: float) -> Look:
-            settings, seen = circumstances(api, args["prometheus"], variables, self._templar.template)
-            return gate.look_at_apps(examine(hasty, apps, settings, seen))
+            return gate.look_at_apps(diagnose(apps))
 
         def alerts(_patience: float) -> Look:
             now = gate.firing_alerts(hasty, service or "")

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,10 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
-from ..plugin_utils.health.checks import (
-    CheckDataError,
-    Result,
-    load_checks,
-    run_checks,
-)
+from ..plugin_utils.apps.model import AppError
+from ..plugin_utils.apps.parse import parse_apps
+from ..plugin_utils.health.examination import circumstances
+from ..plugin_utils.health.verify import Result, verify
 from ..plugin_utils.kube.client import ApiError, KubeconfigError, connect
 from ..plugin_utils.kube.prometheus import SERVICES
 from ..plugin_utils.report.report import cluster_facts, update_report
@@ -35,7 +34,7 @@ class ActionModule(ActionBase):
         _unused, arguments = self.validate_argument_spec(
             {
                 "kubeconfig": {"type": "path", "required": True},
-                "checks": {"type": "list", "elements": "dict", "required": True},
+                "apps": {"type": "list", "elements": "dict", "required": True},
                 "timeout": {"type": "float", "default": 300.0},
                 "report": {"type": "path"},
                 "prometheus_flavor": {"type": "str", "choices": [*SERVICES], "default": "operator"},
@@ -50,24 +49,21 @@ class ActionModule(ActionBase):
                 "checks": [],
                 "msg": f"Nothing to check: {arguments['kubeconfig']} does not exist yet.",
             }
-        absent = [
-            name.removesuffix("_state")
-            for name, value in variables.items()
-            if name.endswith("_state") and value == "absent"
-        ]
         display = Display()
         start = time.monotonic()
         try:
             api = connect(arguments["kubeconfig"])
-            checks = load_checks(arguments["checks"], absent)
-            results = run_checks(
+            apps = parse_apps(arguments["apps"])
+            settings = circumstances(api, apps, arguments["prometheus_flavor"], variables, self._templar.template)
+            results = verify(
                 api,
-                checks,
+                [] if "hpa" in settings.absent else apps,
+                settings,
                 # In check mode nothing was applied, so there is nothing to wait for.
                 0 if only_look else arguments["timeout"],
                 lambda line: display.display(f"  verify {cluster}: {line}"),
-                flavor=arguments["prometheus_flavor"],
             )
+            results = [with_kubeconfig(result, arguments["kubeconfig"]) for result in results]
             seconds = round(time.monotonic() - start, 2)
             failed = [result for result in results if not result.ok]
             outcome: dict[str, Any] = {
@@ -88,7 +84,7 @@ class ActionModule(ActionBase):
                 outcome["report"] = str(
                     update_report(Path(arguments["report"]), cluster, cluster_facts(api), verify=verified)
                 )
-        except (ApiError, KubeconfigError, CheckDataError, OSError) as error:
+        except (ApiError, AppError, KubeconfigError, OSError) as error:
             # Without the cause: ansible-core would append its text, which is in the message already.
             raise AnsibleActionFail(f"verify {cluster}: {error}") from None
         if failed and only_look:
@@ -99,8 +95,13 @@ class ActionModule(ActionBase):
         return outcome
 
 
+def with_kubeconfig(result: Result, path: str) -> Result:
+    """Return a result whose next step can be copied into a shell: its commands name the cluster's kubeconfig."""
+    return replace(result, next=result.next.replace("kubectl ", f"kubectl --kubeconfig {path} "))
+
+
 def describe(cluster: str, failed: Sequence[Result], count: int) -> str:
-    """Every failed check for a person: what was seen, why it matters, what to do next."""
+    """Return every failed check for a person: evidence, why it matters, and the next step."""
     lines = [f"{len(failed)} of {count} checks of {cluster} do not hold:"]
     for result in failed:
         lines += [

@@ -6,12 +6,15 @@ module: verify
 short_description: Check every link of a cluster's chain from node to autoscaler
 version_added: 0.1.0
 description:
-  - Runs checks given as data against a cluster's API, all at once, over one pool of connections, and waits for those
-    that do not hold yet.
+  - Runs the checks of the cluster and the whole chain of every autoscaled app, all at once, over one pool of
+    connections, and waits for those that do not hold yet. They are the checks of M(kubescale.fleet.doctor), without
+    those of what an owner decides; the limits of an app, and requests of containers.
   - What the API serves is watched; Prometheus, the metrics adapter and Grafana are asked again every second.
   - A failing task lists every check that does not hold, with what was seen, why it matters and what to do next.
   - Changes nothing. The report it writes is a record of the run, not state of the cluster, and therefore is no change.
-  - Checks of a component whose variable C(<role>_state) is V(absent) are left out.
+  - Checks of a component whose variable C(<role>_state) is V(absent) are left out. An app whose workload does not
+    exist yet needs only its autoscaler.
+  - Certificates must be valid for C(verify_certificate_days) more days (default 14).
   - Runs on the controller, in Ansible's own process.
 author: kubescale founders (@kubescale)
 attributes:
@@ -19,10 +22,8 @@ attributes:
     description: Looks once, does not wait, warns instead of failing (nothing was applied), and writes no report.
     support: full
 options:
-  checks:
-    description:
-      - The checks. Each has C(id), C(title), C(probe), C(reason), C(next), and optionally C(args) for the probe and
-        the C(components) it needs.
+  apps:
+    description: Entries of autoscaled apps, as the lookup P(kubescale.fleet.autoscaled_apps#lookup) gives them.
     type: list
     elements: dict
     required: true
@@ -43,27 +44,22 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Check that all nodes are Ready
+- name: Wait for at most a minute until the chain holds
   kubescale.fleet.verify:
     kubeconfig: "{{ cluster_kubeconfig }}"
+    apps: "{{ query('kubescale.fleet.autoscaled_apps') }}"
     timeout: 60
-    checks:
-      - id: nodes_ready
-        title: Every machine is a Ready node
-        probe: nodes_ready
-        reason: Pods need nodes.
-        next: kubectl describe nodes
 """
 
 RETURN = r"""
 checks:
-  description: Every check that was run, in the order given.
+  description: Every check that was run; those of the cluster first, then one for each app.
   returned: always
   type: list
   elements: dict
   contains:
     id:
-      description: Name of the check.
+      description: Name of the link, or C(app_) and the name of the app.
       type: str
     title:
       description: What is checked.

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import datetime
 import json
 import subprocess
 import time
@@ -17,14 +16,8 @@ import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.health import doctor
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.cluster import Seen
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.settings import (
-    CUSTOM_API,
-    RESOURCE_API,
-    Settings,
-)
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.examination import circumstances
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus import SERVICES
 from faults import Create, Delete, DeletePods, Edit, Fault, Removed, Shell
 from playbook_runs import INVENTORY, REPOSITORY, run_playbook
 
@@ -42,20 +35,26 @@ def api() -> kube.Api:
 
 
 @pytest.fixture(scope="module")
-def entries() -> list[dict[str, Any]]:
-    return yaml.safe_load((INVENTORY / "group_vars" / "all.yml").read_text())["autoscaled_apps"]
+def variables() -> dict[str, Any]:
+    """Variables of the cluster's host."""
+    found: dict[str, Any] = yaml.safe_load((INVENTORY / "group_vars" / "all.yml").read_text())
+    return found
 
 
 @pytest.fixture(scope="module")
-def examine(api: kube.Api, entries: list[dict[str, Any]]) -> Callable[[], doctor.Diagnosis]:
+def entries(variables: dict[str, Any]) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = variables["autoscaled_apps"]
+    return found
+
+
+@pytest.fixture(scope="module")
+def examine(api: kube.Api, variables: dict[str, Any]) -> Callable[[], doctor.Diagnosis]:
     """The doctor in this process, to wait with; what is judged comes from the playbook."""
-    apps = parse_apps(entries)
-    owners = {CUSTOM_API: "prometheus_adapter", RESOURCE_API: "metrics_server"}
+    apps = parse_apps(variables["autoscaled_apps"])
 
     def examine() -> doctor.Diagnosis:
-        now = datetime.datetime.now(datetime.UTC)
-        settings = Settings(now, SERVICES["operator"], "operator", owners)
-        return doctor.examine(api, apps, settings, Seen(now, now))
+        settings = circumstances(api, apps, "operator", variables, lambda value: value)
+        return doctor.examine(api, apps, settings)
 
     return examine
 

@@ -12,7 +12,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.health import checks as verify
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.observer import metric_by_pod
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus import prometheus_query
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.quantity import quantity
@@ -50,7 +50,7 @@ def watched(run: Run) -> dict[str, Any]:
 
 
 def values(api: kube.Api, app: str, metric: str) -> dict[str, float]:
-    found = verify.metric_by_pod(api, APPS[app], metric, f"app.kubernetes.io/name={app}")
+    found = metric_by_pod(api, APPS[app], metric, f"app.kubernetes.io/name={app}")
     return {pod: quantity(value) for pod, value in found.items()}
 
 

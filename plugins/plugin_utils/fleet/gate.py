@@ -13,22 +13,18 @@ from pathlib import Path
 
 from ..common.files import replace_file
 from ..common.text import shorten
-from ..health.causes import CAUSES
+from ..health.checks.nodes import nodes_ready
 from ..health.doctor import Diagnosis
-from ..kube.objects import condition, explain, holds
 from ..kube.prometheus import Reader, prometheus_query
 from .run_record import Record
 
 #: Seconds between two looks, between two words about what is waited for, and that a look may take when all held before.
 INTERVAL, WORD, BLINK = 3.0, 10.0, 1.0
-NODES = "/api/v1/nodes"
 FIRING = 'ALERTS{alertstate="firing"}'
 #: Severities that ask for nobody's attention; that of Watchdog, which always fires, is one of them.
 SILENT = ("none", "info")
 #: Labels of an alert that are others when a pod is replaced, while what is wrong is the same.
 PASSING = ("alertstate", "pod", "instance", "uid", "container_id", "endpoint", "__name__")
-#: The link of an app's chain that speaks of its owner's limits: many requests are no reason to halt a rollout.
-LIMITS = "limits"
 #: Is never set: to wait for it is to wait.
 _NEVER = threading.Event()
 
@@ -57,25 +53,19 @@ class Baseline:
 # -- looking -----------------------------------------------------------------------------------------------------------
 
 
-def look_at_nodes(api: Reader) -> Look:
-    """Whether every node is ready."""
-    nodes = api.raw(NODES)["items"]
-    bad = [
-        f"{node['metadata']['name']}: {explain(condition(node, 'Ready'))}" for node in nodes if not holds(node, "Ready")
-    ]
-    return Look("nodes", not bad, shorten(bad) if bad else f"{len(nodes)} ready")
+def look_at_nodes(diagnosis: Diagnosis) -> Look:
+    """Return whether every node is ready, by the link of the cluster."""
+    (finding,) = [each for each in diagnosis.cluster.findings if each.link == nodes_ready.name]
+    return Look("nodes", finding.state == "ok", finding.evidence)
 
 
 def look_at_apps(diagnosis: Diagnosis) -> Look:
-    """Whether every app has its metric for all pods, and an autoscaler that can scale."""
+    """Return whether every app has its metric for all pods, and an autoscaler that can scale."""
     wrong = []
     for patient in diagnosis.apps:
-        findings = [each for each in patient.findings if each.link != LIMITS and each.state in ("broken", "unknown")]
-        # The first broken link; what cannot be told yet is no success.
-        first = next((each for each in findings if each.state == "broken"), next(iter(findings), None))
-        if first:
-            what = f"{first.cause}: {CAUSES[first.cause].meaning}" if first.cause else "cannot be told"
-            wrong.append(f"{patient.name}, {first.link}: {what} ({first.evidence})")
+        if finding := patient.obstacle:
+            cause = f"{finding.cause}: {finding.meaning}" if finding.cause else "not known"
+            wrong.append(f"{patient.name}, {finding.link}: {cause} ({finding.evidence})")
     return Look("apps", not wrong, shorten(wrong) if wrong else f"{len(diagnosis.apps)} with metrics and autoscaler")
 
 

@@ -1,41 +1,38 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Walk the chain of every autoscaled app, from its workload to its autoscaler, and say where it breaks and what to do.
+"""Walk the chain of every autoscaled app and examine the cluster; report where it breaks and what to do.
 
-Each link is a function over facts that are read once (doctor_chain.py; the cluster's own in doctor_cluster.py), and
-what can be wrong is data (doctor_causes.py). All links are examined, side by side: the first broken one is the
-diagnosis, later ones are its consequences as a rule.
+All links are examined, side by side, over facts that are read once: the first broken one of an app is the diagnosis,
+later ones are its consequences as a rule.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from ..apps.model import App
-from ..apps.objects import app_objects
 from ..common.text import aligned, suggestion
-from ..kube.client import CONNECTIONS, ApiError
-from ..kube.prometheus import PrometheusError
-from .causes import CAUSES, GENERAL, LINKS, Finding
-from .chain import CHAIN, Case
-from .checks import Cluster, Facts, Watched
-from .cluster import EXAMINATIONS, Seen
-from .settings import Settings
+from ..kube.client import CONNECTIONS
+from ..kube.prometheus import Reader
+from .chain import ALL, GENERAL, LINKS
+from .facts import Facts
+from .link import Finding, Link
+from .settings import Case, Settings
 
 MARKS = {"ok": "✓", "broken": "✗", "skipped": "-", "unknown": "?"}
 
 
 class UnknownAppError(Exception):
-    """An app was asked for that there is no entry of; the message names those that there are."""
+    """An app has no entry in autoscaled_apps; the message names the apps that have one."""
 
 
 @dataclass(frozen=True)
 class Patient:
-    """An app, or the cluster itself (``name`` empty), with what was found of it, in the order of its links."""
+    """An app, or the cluster itself (``name`` empty), with its findings in the order of the links."""
 
     name: str
     namespace: str
@@ -47,6 +44,20 @@ class Patient:
         return next((finding for finding in self.findings if finding.state == "broken"), None)
 
     @property
+    def obstacle(self) -> Finding | None:
+        """The finding because of which verify and a rollout's gate fail: the first broken one, else an unknown one."""
+        counted = [finding for finding in self.findings if not ALL[finding.link].advisory]
+        for state in ("broken", "unknown"):
+            if finding := next((each for each in counted if each.state == state), None):
+                return finding
+        return None
+
+    def consequences(self, finding: Finding) -> list[str]:
+        """Return link and cause of every broken link after that of a broken one."""
+        later = self.findings[self.findings.index(finding) + 1 :] if finding.state == "broken" else ()
+        return [f"{each.link} ({each.cause})" for each in later if each.state == "broken"]
+
+    @property
     def state(self) -> str:
         """healthy, broken, or unknown when something could not be examined and nothing was found broken."""
         if self.diagnosis:
@@ -55,19 +66,11 @@ class Patient:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain data for programs."""
-        links = [as_dict(finding) for finding in self.findings]
-        diagnosis = as_dict(self.diagnosis) if self.diagnosis else None
+        links = [finding.as_dict() for finding in self.findings]
+        diagnosis = self.diagnosis.as_dict() if self.diagnosis else None
         return {
             "name": self.name, "namespace": self.namespace, "state": self.state, "diagnosis": diagnosis, "links": links
         }  # fmt: skip
-
-
-def as_dict(finding: Finding) -> dict[str, Any]:
-    """A finding as plain data, with what its cause means."""
-    known = CAUSES.get(finding.cause)
-    return {name: value for name, value in asdict(finding).items() if name != "app"} | {
-        "meaning": known.meaning if known else ""
-    }
 
 
 @dataclass(frozen=True)
@@ -90,7 +93,7 @@ class Diagnosis:
             "healthy": not self.ill,
             "seconds": self.seconds,
             "apps": [patient.as_dict() for patient in self.apps],
-            "general": [as_dict(finding) for finding in self.cluster.findings],
+            "general": [finding.as_dict() for finding in self.cluster.findings],
         }
 
 
@@ -105,15 +108,16 @@ def choose(apps: Sequence[App], names: Sequence[str]) -> list[App]:
     return [known[name] for name in names] if names else list(apps)
 
 
-def examine(cluster: Cluster, apps: Sequence[App], settings: Settings, seen: Seen) -> Diagnosis:
-    """Examine every link of every app, and the cluster, over facts that are read once."""
+def examine(
+    cluster: Reader | Facts, apps: Sequence[App], settings: Settings, general: Iterable[Link[Settings]] | None = None
+) -> Diagnosis:
+    """Examine every link of every app, and the cluster (all links, or those of ``general``)."""
     start = time.monotonic()
-    facts = Facts(cluster)
-    flavor = settings.flavor
-    cases = [Case(app, tuple(app_objects([app], flavor)), settings) for app in apps]
+    facts = cluster if isinstance(cluster, Facts) else Facts(cluster)
+    cases = [Case.of(app, settings) for app in apps]
     with ThreadPoolExecutor(max_workers=CONNECTIONS) as pool:
-        looks = [[pool.submit(look, facts, name, CHAIN[name], case) for name in LINKS] for case in cases]
-        general = [pool.submit(look, facts, name, EXAMINATIONS[name], settings, seen) for name in GENERAL]
+        looks = [[pool.submit(link.look, facts, case) for link in LINKS.values()] for case in cases]
+        whole = [pool.submit(link.look, facts, settings) for link in (GENERAL.values() if general is None else general)]
         patients = tuple(
             Patient(
                 case.app.name,
@@ -122,18 +126,8 @@ def examine(cluster: Cluster, apps: Sequence[App], settings: Settings, seen: See
             )
             for case, futures in zip(cases, looks, strict=True)
         )
-        whole = Patient("", "", tuple(future.result() for future in general))
-    return Diagnosis(patients, whole, round(time.monotonic() - start, 2))
-
-
-def look(facts: Facts, name: str, examination: Callable[..., Finding], *arguments: object) -> Finding:
-    """One look at one link; what could not be read is said, and is no accident."""
-    try:
-        return examination(Watched(facts), *arguments)
-    except (ApiError, PrometheusError) as error:
-        return Finding(name, "unknown", str(error))
-    except (KeyError, TypeError, AttributeError, ValueError) as error:
-        return Finding(name, "unknown", f"the answer is not what was expected: {error!r}")
+        examined = Patient("", "", tuple(future.result() for future in whole))
+    return Diagnosis(patients, examined, round(time.monotonic() - start, 2))
 
 
 # -- for people --------------------------------------------------------------------------------------------------------
@@ -173,13 +167,12 @@ def paragraph(patient: Patient) -> list[str]:
     if finding is None:
         unknown = [each for each in patient.findings if each.state == "unknown"]
         return [] if not unknown else ["", f"? {patient.name}: {unknown[0].link} cannot be told: {unknown[0].evidence}"]
-    later = patient.findings[patient.findings.index(finding) + 1 :]
-    also = [f"{each.link} ({each.cause})" for each in later if each.state == "broken"]
     lines = [
         "",
         f"{MARKS['broken']} {patient.name}: broken at {finding.link}, {finding.cause}",
         f"    seen:  {finding.evidence}",
-        f"    means: {CAUSES[finding.cause].meaning}",
+        f"    means: {finding.meaning}",
         f"    do:    {finding.advice}",
     ]
-    return lines + ([f"    then:  {', '.join(also)}: most likely a consequence"] if also else [])
+    later = patient.consequences(finding)
+    return lines + ([f"    then:  {', '.join(later)}: most likely a consequence"] if later else [])

@@ -1,51 +1,68 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What an examination needs of its surroundings: settings, clocks, and an API that answers in time."""
+"""The circumstances of an examination: settings, clocks, and an API that answers in time."""
 
 from __future__ import annotations
 
 import datetime
 import ssl
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..apps.model import App
+from ..apps.rules import adapter_config
 from ..kube.client import Api, Event, Value
 from ..kube.prometheus import SERVICES
 from ..kube.transport import CONNECT_TIMEOUT
-from .cluster import Seen
-from .settings import CUSTOM_API, EXTERNAL_API, RESOURCE_API, Settings
+from .settings import CUSTOM_API, EXTERNAL_API, RESOURCE_API, Case, Seen, Settings
 
-#: Seconds within which an answer has to come: a doctor tells of a server that hangs, and does not wait for it.
+#: Seconds after which an answer times out: a doctor reports a server that hangs, and does not wait for it.
 PATIENCE = 10.0
+#: Components that checks need, by their roles.
+COMPONENTS = ("prometheus", "alertmanager", "grafana", "prometheus_adapter", "metrics_server", "hpa")
 
 
 def circumstances(
-    api: Api, flavor: str, variables: Mapping[str, Any], template: Callable[[Any], Any]
-) -> tuple[Settings, Seen]:
-    """What is the same for all that is examined, and what only the controller can see.
+    api: Api, apps: Sequence[App], flavor: str, variables: Mapping[str, Any], template: Callable[[Any], Any]
+) -> Settings:
+    """Return the settings of an examination. Raise ApiError if the API server cannot be reached.
 
     ``flavor`` is how Prometheus is run, ``variables`` are those of the cluster's host, ``template`` resolves a value.
     """
 
-    def variable(name: str, default: str) -> str:
-        return str(template(variables.get(name, default)))
+    def variable(name: str, default: Any) -> Any:  # noqa: ANN401 - whatever a variable holds
+        return template(variables.get(name, default))
 
     now = datetime.datetime.now(datetime.UTC)
-    server_now = api.clock()  # the first request: an API server that is out of reach ends it here
-    adapter = "prometheus_adapter" if variable("prometheus_adapter_state", "present") == "present" else ""
-    server = "metrics_server" if variable("metrics_server_state", "present") == "present" else ""
+    server_now = api.clock()
+    absent = frozenset(name for name in COMPONENTS if variable(f"{name}_state", "present") == "absent")
+    adapter, server = ("" if name in absent else name for name in ("prometheus_adapter", "metrics_server"))
     owners = {
         RESOURCE_API: adapter if variable("resource_metrics_owner", "metrics_server") == "adapter" else server,
         CUSTOM_API: adapter,
         EXTERNAL_API: adapter if variable("external_metrics_owner", "adapter") == "adapter" else "",
     }
-    settings = Settings(server_now or now, SERVICES[flavor], flavor, owners)
-    return settings, Seen(now, server_now, server_certificate(api.server))
+    # Without a rule the adapter serves no API.
+    rules = adapter_config(apps, variable("prometheus_adapter_rules", []))
+    needed = {RESOURCE_API: True, CUSTOM_API: rules["rules"], EXTERNAL_API: rules["externalRules"]}
+    settings = Settings(
+        server_now or now,
+        SERVICES[flavor],
+        flavor,
+        owners,
+        Seen(now, server_now, server_certificate(api.server)),
+        served=frozenset(group for group, owner in owners.items() if owner and needed[group]),
+        machines=(*variable("cluster_control_plane", []), *variable("cluster_workers", [])),
+        absent=absent,
+        certificate_days=int(variable("verify_certificate_days", 14)),
+    )
+    return replace(settings, pools=frozenset(Case.of(app, settings).pool for app in apps))
 
 
 class HastyReader:
-    """The cluster's API, with a short time for each answer."""
+    """The cluster's API, with a short timeout for each answer."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
@@ -60,7 +77,7 @@ class HastyReader:
 
 
 def server_certificate(url: str) -> str | None:
-    """Certificate (PEM) of an API server, None when it is not to be had: over a proxy, or without TLS."""
+    """Return the certificate (PEM) of an API server, or None if it cannot be read: over a proxy, or without TLS."""
     address = urlsplit(url)
     if address.scheme != "https" or not address.hostname:
         return None

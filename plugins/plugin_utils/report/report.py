@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..common.files import replace_file
-from ..health.checks import NODES, PODS
+from ..health.facts import NODES, PODS
 from ..kube.client import Api
 from ..kube.objects import holds
 from .chart import STEP_LETTERS, STEPS, time_label, timeline

@@ -11,9 +11,12 @@ from urllib.parse import quote
 import pytest
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet import gate
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.gate import Baseline, Look
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.causes import Finding
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.doctor import Diagnosis, Patient
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.checks.nodes import nodes_ready
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.doctor import Diagnosis, Patient, examine
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.link import Finding
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus import SERVICES, PrometheusError
+
+from tests.unit.health.recording import NODES, Stub, conditions
 
 
 class Time:
@@ -76,29 +79,26 @@ def test_what_is_waited_for_is_said_now_and_then() -> None:
 
 
 class Cluster:
-    """Nodes and alerts as an API server gives them."""
+    """Alerts as Prometheus gives them."""
 
-    def __init__(self, nodes: Mapping[str, bool], *alerts: Mapping[str, str]) -> None:
-        conditions = {True: {"type": "Ready", "status": "True"}, False: {"type": "Ready", "status": "Unknown"}}
-        self.nodes = [
-            {"metadata": {"name": name}, "status": {"conditions": [conditions[ready] | {"reason": "Why"}]}}
-            for name, ready in nodes.items()
-        ]
+    def __init__(self, *alerts: Mapping[str, str]) -> None:
         self.answer: dict[str, Any] = {
             "status": "success",
             "data": {"result": [{"metric": {"alertstate": "firing", **alert}} for alert in alerts]},
         }
 
     def raw(self, path: str) -> Any:
-        if path == "/api/v1/nodes":
-            return {"items": self.nodes}
         assert quote('ALERTS{alertstate="firing"}', safe="") in path
         return self.answer
 
 
-def test_every_node_must_be_ready() -> None:
-    assert gate.look_at_nodes(Cluster({"a": True, "b": True})) == Look("nodes", True, "2 ready")
-    assert gate.look_at_nodes(Cluster({"a": True, "b": False})) == Look("nodes", False, "b: Why")
+@pytest.mark.parametrize("ready", [True, False])
+def test_every_node_must_be_ready(ready: bool) -> None:
+    stub = Stub()
+    stub.answers[NODES]["items"][0]["status"] = conditions(Ready=str(ready))
+    found = gate.look_at_nodes(examine(stub, [], stub.settings, [nodes_ready]))
+    evidence = "1 nodes Ready" if ready else "w1 is not Ready (Because: it is so)"
+    assert found == Look("nodes", ready, evidence)
 
 
 def patient(name: str, *findings: Finding) -> Patient:
@@ -117,7 +117,7 @@ FULL = patient("full", Finding("limits", "broken", "20 of at most 20", "max_reac
         ((), True, "0 with"),
         ((WELL, FULL), True, "2 with metrics and autoscaler"),
         ((WELL, ILL), False, "ill, series: series_absent: "),
-        ((UNTOLD,), False, "untold, values: cannot be told (its pods are ready for less than 30 s)"),
+        ((UNTOLD,), False, "untold, values: not known (its pods are ready for less than 30 s)"),
     ],
 )
 def test_an_app_is_well_when_it_has_its_metric_and_can_scale(apps: tuple[Patient, ...], ok: bool, words: str) -> None:
@@ -132,7 +132,7 @@ NOTE = {"alertname": "Upgrade", "severity": "info"}
 
 
 def fire(*alerts: Mapping[str, str]) -> frozenset[str]:
-    return gate.firing_alerts(Cluster({}, *alerts), SERVICES["operator"])
+    return gate.firing_alerts(Cluster(*alerts), SERVICES["operator"])
 
 
 def test_only_alerts_that_did_not_fire_before_count() -> None:
@@ -151,7 +151,7 @@ def test_only_alerts_that_did_not_fire_before_count() -> None:
 
 
 def test_a_prometheus_that_cannot_tell_is_no_silence() -> None:
-    cluster = Cluster({})
+    cluster = Cluster()
     cluster.answer = {"status": "error", "error": "shutting down"}
     with pytest.raises(PrometheusError, match="shutting down"):
         gate.firing_alerts(cluster, SERVICES["operator"])

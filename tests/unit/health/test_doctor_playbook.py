@@ -3,79 +3,22 @@
 from __future__ import annotations
 
 import json
-import os
 import re
-import subprocess
-import sys
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import yaml
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import ApiError
 
-from tests.unit.health import test_doctor as recorded
-
-REPOSITORY = Path(__file__).resolve().parents[3]
-Run = Callable[..., subprocess.CompletedProcess[str]]
+from tests.unit.health import recording as recorded
+from tests.unit.health.served import Run
+from tests.unit.health.served import served as serve
 
 
 @pytest.fixture
 def served(tmp_path: Path) -> Iterator[tuple[recorded.Stub, Run]]:
-    """Serves a recording; gives it, to be changed, and a function that runs the playbook."""
-    stub = recorded.Stub()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self) -> None:
-            try:
-                status, answer = 200, {} if self.path == "/version" else stub.raw(self.path)
-            except ApiError as error:
-                status, answer = error.status, {"kind": "Status", "message": str(error)}
-            body = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_arguments: Any) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    kubeconfig = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "berlin", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-        "users": [{"name": "berlin", "user": {}}],
-        "contexts": [{"name": "berlin", "context": {"cluster": "berlin", "user": "berlin"}}],
-        "current-context": "berlin",
-    }
-    state = tmp_path / "state" / "berlin"
-    state.mkdir(parents=True)
-    (state / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
-    inventory = tmp_path / "clusters.yml"
-    clusters = {"berlin": {"control_plane": ["berlin-cp1"]}}
-    inventory.write_text(yaml.safe_dump({"plugin": "kubescale.fleet.clusters", "clusters": clusters}))
-    variables = tmp_path / "group_vars"
-    variables.mkdir()
-    (variables / "all.yml").write_text(yaml.safe_dump({"demo_app_state": "absent", "autoscaled_apps": [stub.entry]}))
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"KUBESCALE_STATE_DIR": str(tmp_path / "state"), "ANSIBLE_NOCOLOR": "1"}
-        program = str(Path(sys.executable).parent / "ansible-playbook")
-        command = [program, "playbooks/doctor.yml", "-i", str(inventory), *arguments]
-        return subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-
-    yield stub, run
-    server.shutdown()
+    """A recording, to be changed, and a function that runs the playbook against it."""
+    with serve(tmp_path, "doctor") as (stub, run, _state):
+        yield stub, run
 
 
 def test_a_healthy_cluster_is_a_table_and_success(served: tuple[recorded.Stub, Run]) -> None:

@@ -8,8 +8,16 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.health import load as scaling
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.load import Goal, Sample, ScalingError, Terms
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health import load as scale_run
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.goal import (
+    Goal,
+    Run,
+    Sample,
+    ScalingError,
+    find_steps,
+)
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.load import Terms, as_data, observe, wait_for_rest
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.observer import Observer, seen_by
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import ApiError, Listing
 
 METRIC = "demo_app_button_clicks_per_second"
@@ -69,8 +77,8 @@ def test_the_average_of_a_resource_is_the_one_the_autoscaler_saw():
     goal = Goal("demo", "memory", "memory in MiB", 38.4, 1, 5, 0.1, 35, 12, "memory")
     seen = {"type": "Resource", "resource": {"name": "memory", "current": {"averageValue": "20Mi"}}}
     status = {"status": {"currentMetrics": [{"type": "Pods"}, seen]}}
-    assert scaling.seen_by(status, goal) == pytest.approx(20)
-    assert scaling.seen_by({}, goal) is None
+    assert seen_by(status, goal) == pytest.approx(20)
+    assert seen_by({}, goal) is None
 
 
 def sample(t, load, metric, desired, ready) -> Sample:
@@ -90,7 +98,7 @@ def test_steps_are_found_in_the_order_of_the_chain():
         sample(80, False, 1.0, 5, 5),
         sample(120, False, 0.1, 2, 5),
     ]
-    assert scaling.find_steps(samples, GOAL, 5) == {
+    assert find_steps(samples, GOAL, 5) == {
         "load_start": 1,
         "metric_over_target": 20,
         "decision": 30,
@@ -102,7 +110,7 @@ def test_steps_are_found_in_the_order_of_the_chain():
 
 
 def test_steps_that_did_not_happen_are_none():
-    steps = scaling.find_steps([sample(0, False, None, 1, 1)], GOAL, 5)
+    steps = find_steps([sample(0, False, None, 1, 1)], GOAL, 5)
     assert set(steps.values()) == {None}
 
 
@@ -184,16 +192,16 @@ class World:
 
 @pytest.fixture(autouse=True)
 def _no_waiting(monkeypatch):
-    monkeypatch.setattr(scaling.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(scale_run.time, "sleep", lambda seconds: None)
     # Time as the samples count it, so that a run of minutes takes none.
     seconds = itertools.count(1000)
-    monkeypatch.setattr(scaling.time, "time", lambda: float(next(seconds)))
+    monkeypatch.setattr(scale_run.time, "time", lambda: float(next(seconds)))
 
 
 def observed(world):
     said: list[str] = []
-    observer = scaling.Observer(world, "demo", "demo-app", "load")
-    run, failure = scaling.observe(observer, TERMS, 1, world.stop, said.append)
+    observer = Observer(world, "demo", "demo-app", "load")
+    run, failure = observe(observer, TERMS, 1, world.stop, said.append)
     return run, failure, said
 
 
@@ -216,8 +224,8 @@ class Chosen(World):
 def test_the_metric_is_asked_for_with_all_of_a_workloads_selector():
     world = Chosen({"matchExpressions": [{"key": "app", "operator": "In", "values": ["demo-app"]}]})
     with ThreadPoolExecutor(1) as pool:
-        observer = scaling.Observer(world, "demo", "demo-app")
-        sample = observer.sample(pool, scaling.Run(observer.goal, 5, observer.began))
+        observer = Observer(world, "demo", "demo-app")
+        sample = observer.sample(pool, Run(observer.goal, 5, observer.began))
     assert sample.pods == 1
     assert [path.partition("?")[2] for path in world.asked] == ["labelSelector=app+in+%28demo-app%29"]
 
@@ -225,7 +233,7 @@ def test_the_metric_is_asked_for_with_all_of_a_workloads_selector():
 @pytest.mark.parametrize("selector", [None, {}])
 def test_a_workload_without_a_selector_is_not_observed(selector):
     with pytest.raises(ScalingError, match=r"Deployment demo/demo-app: .*chooses no pods in particular"):
-        scaling.Observer(Chosen(selector), "demo", "demo-app")
+        Observer(Chosen(selector), "demo", "demo-app")
 
 
 def test_a_load_that_scales_out_is_ended_early_and_watched_until_scale_in():
@@ -235,7 +243,7 @@ def test_a_load_that_scales_out_is_ended_early_and_watched_until_scale_in():
     steps = run.steps()
     assert steps["demanded_ready"] < steps["load_end"] < steps["scale_in"]
     assert any("load 5/s  metric 5.00/1  desired 1  ready 1" in line for line in said)
-    data = scaling.as_data(run, TERMS, [(10.0, 4.9)], failure)
+    data = as_data(run, TERMS, [(10.0, 4.9)], failure)
     assert data["steps"]["load_start"] == 0 and data["samples"][0]["t"] < 0
     assert data["demanded"] == 5 and len(data["pods"]) == 5
 
@@ -264,21 +272,21 @@ def test_failure_names_the_step_and_the_reason(world, words):
 
 
 def test_rest_is_waited_for_and_missed_with_a_reason():
-    scaling.wait_for_rest(
-        scaling.Observer(World(lambda second: 1 if second > 5 else 4, loaded=range(0)), "demo", "demo-app"),
+    wait_for_rest(
+        Observer(World(lambda second: 1 if second > 5 else 4, loaded=range(0)), "demo", "demo-app"),
         1,
         60,
         print,
     )
     with pytest.raises(ScalingError, match=r"did not come to rest within 20 s: 4 replicas desired \(minimum 1\)"):
-        scaling.wait_for_rest(scaling.Observer(World(lambda second: 4), "demo", "demo-app"), 1, 20, print)
+        wait_for_rest(Observer(World(lambda second: 4), "demo", "demo-app"), 1, 20, print)
 
 
 def test_missing_autoscaler_says_what_to_run():
     world = World(lambda second: 1)
     world.get = lambda *_: None
     with pytest.raises(ScalingError, match="with --tags hpa"):
-        scaling.Observer(world, "demo", "demo-app")
+        Observer(world, "demo", "demo-app")
 
 
 def test_metric_api_that_refuses_is_no_accident():
@@ -295,9 +303,9 @@ def test_metric_api_that_refuses_is_no_accident():
 def test_a_sample_that_took_too_long_is_followed_by_the_next_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every look at the clock is later than the one before, as on a busy machine."""
     clock, slept = itertools.count(0.0, 0.7), []
-    monkeypatch.setattr(scaling.time, "monotonic", lambda: next(clock))
-    monkeypatch.setattr(scaling.time, "sleep", slept.append)
+    monkeypatch.setattr(scale_run.time, "monotonic", lambda: next(clock))
+    monkeypatch.setattr(scale_run.time, "sleep", slept.append)
     observer = SimpleNamespace(sample=lambda _pool, _run: None)
-    list(itertools.islice(scaling.ticks(observer, None, None, 0.5), 4))
+    list(itertools.islice(scale_run.ticks(observer, None, None, 0.5), 4))
     assert len(slept) == 3
     assert min(slept) >= 0

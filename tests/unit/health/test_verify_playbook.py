@@ -3,100 +3,34 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 
-from tests.unit.health import test_checks as recorded
+from tests.unit.health import recording as recorded
+from tests.unit.health.served import Run
+from tests.unit.health.served import served as serve
 
-REPOSITORY = Path(__file__).resolve().parents[3]
-
-
-def with_pods_and_nodes(answers: dict[str, Any]) -> dict[str, Any]:
-    """The recording, with what only the report reads."""
-    for pod in answers[recorded.verify.PODS]["items"]:
-        pod["spec"] = {"containers": [{"image": "localhost/kubescale/demo-app:0.1.0"}]}
-    info = {
-        "kubeletVersion": "v1.37.0",
-        "containerRuntimeVersion": "containerd://2.3.4",
-        "osImage": "Debian",
-        "kernelVersion": "6.18",
-    }
-    for node in answers[recorded.verify.NODES]["items"]:
-        node["metadata"]["labels"] = (
-            {"node-role.kubernetes.io/control-plane": ""} if "cp" in node["metadata"]["name"] else {}
-        )
-        node["status"]["nodeInfo"] = info
-    answers["/api/v1/namespaces/kube-system"] = {"metadata": {"uid": "one"}}
-    return answers
+Served = tuple[recorded.Stub, Run, Path]
 
 
 @pytest.fixture
-def served(tmp_path):
-    """Serves a recording; gives its answers, to be changed, and a function that runs the playbook."""
-    answers = with_pods_and_nodes(recorded.healthy())
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_GET(self):
-            found = answers.get(self.path)
-            body = json.dumps(
-                found if found is not None else {"kind": "Status", "message": f"{self.path} not found"}
-            ).encode()
-            self.send_response(404 if found is None else 200)
-            self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    context = {"cluster": "demo", "user": "demo"}
-    kubeconfig = {
-        "apiVersion": "v1",
-        "kind": "Config",
-        "clusters": [{"name": "demo", "cluster": {"server": f"http://127.0.0.1:{server.server_port}"}}],
-        "users": [{"name": "demo", "user": {}}],
-        "contexts": [{"name": "demo", "context": context}],
-        "current-context": "demo",
-    }
-    state = tmp_path / "state" / "demo"
-    state.mkdir(parents=True)
-    (state / "kubeconfig").write_text(yaml.safe_dump(kubeconfig))
-    machines = {"control_plane": ["demo-cp1"], "workers": ["demo-w1", "demo-w2"]}
-    inventory = tmp_path / "clusters.yml"
-    inventory.write_text(yaml.safe_dump({"plugin": "kubescale.fleet.clusters", "clusters": {"demo": machines}}))
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = os.environ | {"KUBESCALE_STATE_DIR": str(tmp_path / "state"), "ANSIBLE_NOCOLOR": "1"}
-        command = [
-            str(Path(sys.executable).parent / "ansible-playbook"),
-            "playbooks/verify.yml",
-            "-i",
-            str(inventory),
-            *arguments,
-        ]
-        return subprocess.run(
-            command, cwd=REPOSITORY, env=environment, capture_output=True, text=True, timeout=60, check=False
-        )
-
-    yield answers, run, state
-    server.shutdown()
+def served(tmp_path: Path) -> Iterator[Served]:
+    """A recording, to be changed, a function that runs the playbook, and the state folder."""
+    with serve(tmp_path, "verify") as all_of_it:
+        yield all_of_it
 
 
-def test_converged_cluster_is_verified_without_a_change(served):
-    _, run, state = served
+def checks_of(state: Path) -> list[dict[str, Any]]:
+    """The checks in the report."""
+    checks: list[dict[str, Any]] = json.loads((state / "report.json").read_text())["verify"]["checks"]
+    return checks
+
+
+def test_converged_cluster_is_verified_without_a_change(served: Served) -> None:
+    _stub, run, state = served
     done = run()
     assert done.returncode == 0, done.stdout + done.stderr
     assert "changed=0" in done.stdout
@@ -104,38 +38,55 @@ def test_converged_cluster_is_verified_without_a_change(served):
     assert len(report["verify"]["checks"]) > 10
     assert all(check["ok"] for check in report["verify"]["checks"])
     assert report["verify"]["seconds"] < 1.5
-    assert [node["roles"] for node in report["nodes"]] == [["control-plane"], ["worker"], ["worker"]]
+    assert [node["roles"] for node in report["nodes"]] == [["worker"]]
     assert "Healthy" in (state / "report.html").read_text()
 
 
-def test_failing_run_lists_every_failed_check_with_reason_and_next_step(served):
-    answers, run, state = served
-    answers[recorded.verify.AUTOSCALERS]["items"][0]["status"] = recorded.conditions(
-        AbleToScale="True", ScalingActive="False"
-    )
-    answers[recorded.VALUES] = {"items": []}
+def test_failing_run_lists_every_failed_check_with_reason_and_next_step(served: Served) -> None:
+    stub, run, state = served
+    recorded.cannot_scale("ScalingActive")(stub)
+    stub.answers[recorded.VALUES] = {"items": []}
+    stub.answers[recorded.GRAFANA] = {"database": "failing"}
     done = run("-e", "verify_timeout=1")
     assert done.returncode == 2
     said = done.stdout + done.stderr
-    assert "2 of 17 checks of demo do not hold" in said
-    assert "seen: demo/demo-app: no value for demo-app-1" in said
-    assert "why it matters: A pod without a value" in said
-    assert f"next: kubectl --kubeconfig {state}/kubeconfig get hpa -A" in said
+    failed = {check["id"]: check for check in checks_of(state) if not check["ok"]}
+    assert set(failed) == {"grafana", "app_shop"}
+    assert f"2 of {len(checks_of(state))} checks of berlin do not hold" in said
+    assert failed["app_shop"]["evidence"].startswith("values: /apis/custom.metrics.k8s.io/")
+    assert "(then hpa (autoscaler_blind))" in failed["app_shop"]["evidence"]
+    assert failed["app_shop"]["reason"].startswith("value_missing: ")
+    assert failed["grafana"]["next"].startswith(f"kubectl --kubeconfig {state}/kubeconfig --namespace monitoring logs")
+    for check in failed.values():
+        for words in (f"seen: {check['evidence']}", f"why it matters: {check['reason']}", f"next: {check['next']}"):
+            assert words in said
     assert "Not healthy" in (state / "report.html").read_text()
 
 
-def test_check_mode_looks_once_warns_and_writes_nothing(served):
-    answers, run, state = served
-    answers[recorded.VALUES] = {"items": []}
+def test_check_mode_looks_once_warns_and_writes_nothing(served: Served) -> None:
+    stub, run, state = served
+    stub.answers[recorded.VALUES] = {"items": []}
     done = run("--check")
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "1 of 17 checks of demo do not hold" in done.stdout + done.stderr
+    assert "1 of 12 checks of berlin do not hold" in done.stdout + done.stderr
     assert not (state / "report.json").exists()
 
 
-def test_absent_component_is_not_checked(served):
-    answers, run, state = served
-    answers[recorded.service_path("monitoring/grafana:3000", "/api/health")] = None
+def test_absent_component_is_not_checked(served: Served) -> None:
+    stub, run, state = served
+    del stub.answers[recorded.GRAFANA]
     assert run("-e", "grafana_state=absent").returncode == 0
-    checks = json.loads((state / "report.json").read_text())["verify"]["checks"]
-    assert "grafana" not in {check["id"] for check in checks}
+    assert "grafana" not in {check["id"] for check in checks_of(state)}
+
+
+def test_apps_are_not_checked_where_nothing_scales_them(served: Served) -> None:
+    stub, run, state = served
+    del stub.answers[recorded.HPA]
+    assert run("-e", "hpa_state=absent").returncode == 0
+    assert "app_shop" not in {check["id"] for check in checks_of(state)}
+
+
+def test_certificates_must_be_valid_for_the_days_of_the_variable(served: Served) -> None:
+    _stub, run, state = served
+    assert run("-e", "verify_certificate_days=500", "-e", "verify_timeout=0").returncode == 2
+    assert [check["id"] for check in checks_of(state) if not check["ok"]] == ["certificates"]

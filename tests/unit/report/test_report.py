@@ -6,14 +6,8 @@ import json
 import re
 from html.parser import HTMLParser
 
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.load import (
-    Goal,
-    Happening,
-    Run,
-    Sample,
-    Terms,
-    as_data,
-)
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.goal import Goal, Happening, Run, Sample
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.load import Terms, as_data
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.report import chart, report
 
 GOAL = Goal("demo", "demo-app", "demo_app_button_clicks_per_second", 1.0, 1, 10, 0.1)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.causes import CAUSES
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.chain import CAUSES
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 OPTIONS: dict[str, dict[str, Any]] = {

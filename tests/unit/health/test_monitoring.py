@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.health import checks as verify
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.checks.monitoring import prometheus_targets
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.facts import PODS, Facts
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.link import Finding
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.settings import Seen, Settings
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus import service_path
 
 PROMETHEUS = "prom/prometheus:9090"
@@ -33,7 +37,6 @@ class Cluster:
             target("annotated-pods", "http://10.0.0.3:9102/metrics", pod="queue-1"),
         ]
         self.jobs = ["app/shop/shop", "annotated-services", "annotated-pods"]
-        self.autoscalers: list[dict[str, Any]] = []
         self.services = [item("store", True), item("shop", False)]
         self.pods = [item("queue-1", True, **ready), item("ended", True), item("shop-1", False, **ready)]
 
@@ -45,31 +48,31 @@ class Cluster:
         for end, data in answers.items():
             if path == service_path(PROMETHEUS, end):
                 return {"status": "success", "data": data}
-        return {"items": {SERVICES: self.services, verify.PODS: self.pods, verify.AUTOSCALERS: self.autoscalers}[path]}
+        return {"items": {SERVICES: self.services, PODS: self.pods}[path]}
 
 
-def look(cluster: Any) -> verify.Outcome:
-    facts = verify.Watched(verify.Facts(cluster, "standalone"))
-    return verify.PROBES["prometheus_targets"](facts, {})
+def look(cluster: Any, *pools: str) -> Finding:
+    now = datetime.datetime.now(datetime.UTC)
+    settings = Settings(now, PROMETHEUS, "standalone", {}, Seen(now), pools=frozenset(pools))
+    return prometheus_targets.look(Facts(cluster), settings)
 
 
 def test_all_that_is_to_be_scraped_is_scraped() -> None:
-    assert look(Cluster()) == verify.Outcome(True, "3 targets up in 3 pools")
+    finding = look(Cluster())
+    assert (finding.state, finding.evidence) == ("ok", "3 targets up in 3 pools")
 
 
-def test_an_app_without_pods_has_no_target() -> None:
+def test_the_job_of_an_app_is_for_the_links_of_the_app() -> None:
     cluster = Cluster()
     cluster.targets.pop(0)
     assert look(cluster).evidence == "job app/shop/shop has no target"
-    able = {"type": "AbleToScale", "status": "False", "reason": "FailedGetScale", "message": "shop not found"}
-    cluster.autoscalers = [item("shop", False, status={"conditions": [able]})]
-    assert look(cluster).ok
+    assert look(cluster, "app/shop/shop").state == "ok"
 
 
 def test_nothing_needs_to_be_annotated() -> None:
     cluster = Cluster()
     cluster.targets, cluster.services, cluster.pods = cluster.targets[:1], [], []
-    assert look(cluster).ok
+    assert look(cluster).state == "ok"
 
 
 @pytest.mark.parametrize(
@@ -83,16 +86,17 @@ def test_nothing_needs_to_be_annotated() -> None:
 def test_what_has_no_target_is_named(gone: int, evidence: str) -> None:
     cluster = Cluster()
     del cluster.targets[gone]
-    outcome = look(cluster)
-    assert not outcome.ok
-    assert evidence in outcome.evidence
+    finding = look(cluster)
+    assert finding.state == "broken"
+    assert evidence in finding.evidence
 
 
 def test_what_is_scraped_twice_is_named() -> None:
     cluster = Cluster()
     cluster.targets.append(target("annotated-pods", "http://10.0.0.1:8080/metrics", pod="shop-1"))
-    outcome = look(cluster)
-    assert "http://10.0.0.1:8080/metrics is scraped by annotated-pods and by app/shop/shop" in outcome.evidence
+    finding = look(cluster)
+    assert finding.cause == "scraped_twice"
+    assert "http://10.0.0.1:8080/metrics is scraped by annotated-pods and by app/shop/shop" in finding.evidence
 
 
 def test_a_target_that_is_down_is_named() -> None:
