@@ -41,7 +41,10 @@ def test_a_table_of_replicas_is_that_of_the_roles_in_every_flavour() -> None:
     rows = re.findall(r"\| (\d+) \(`(\w+_replicas)`\) \|", TEXTS["docs/high-availability.md"])
     assert rows
     for number, option in rows:
-        assert OPTIONS[option]["default"] == f"{{{{ {number} if high_availability | default(false) | bool else 1 }}}}"
+        assert (
+            OPTIONS[option]["default"]
+            == f"{{{{ {number} if lookup('kubescale.fleet.cluster').high_availability else 1 }}}}"
+        )
     # Both flavours take the number from the variable, so no text may name another one for a flavour.
     for flavour in ("operator", "standalone"):
         template = (REPOSITORY / f"roles/prometheus/templates/prometheus_{flavour}.yml.j2").read_text()
