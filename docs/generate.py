@@ -19,6 +19,7 @@ GENERATORS = (
     ["docs/tags_and_faults.py"],
     ["docs/doctor_table.py"],
     ["docs/alerts.py"],
+    ["docs/diagrams.py"],
     ["-m", "files.dashboards.generate"],
     # From what the one before writes.
     ["docs/dashboards.py"],

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import posixpath
+import re
 from pathlib import Path
 
 import yaml
@@ -23,29 +24,15 @@ ANSIBLE = {
     "ANSIBLE_PIPELINING": "reference_appendices/config.html#envvar-ANSIBLE_PIPELINING",
     "ANSIBLE_REMOTE_USER": "reference_appendices/config.html#envvar-ANSIBLE_REMOTE_USER",
 }
-# The report's colours (roles/verify/templates), for the pages and for the diagrams on them.
-LIGHT = {
-    "page": "#f7f8fa",
-    "card": "#ffffff",
-    "text": "#1c2430",
-    "soft": "#5a6675",
-    "line": "#dfe4ea",
-    "offered": "#7a5af5",
-    "seen": "#b4500b",
-    "ready": "#1f8a5b",
-    "desired": "#1457b8",
-}
-DARK = {
-    "page": "#10151c",
-    "card": "#18202a",
-    "text": "#e6ebf1",
-    "soft": "#9dabba",
-    "line": "#2c3845",
-    "offered": "#a08bff",
-    "seen": "#ffb066",
-    "ready": "#4cc38a",
-    "desired": "#6fb1ff",
-}
+
+
+def palettes() -> list[dict[str, str]]:
+    """Return the light and the dark palette of the report, for the pages and for the diagrams on them."""
+    style = (REPOSITORY / "roles/verify/templates/page.css.j2").read_text(encoding="utf-8")
+    return [dict(re.findall(r"--([\w-]+): (#\w+);", part)) for part in style.split("prefers-color-scheme", 1)]
+
+
+LIGHT, DARK = palettes()
 FURO = {
     "font-stack": 'system-ui, -apple-system, "Segoe UI", Roboto, sans-serif',
     "font-stack--monospace": "ui-monospace, SFMono-Regular, Menlo, Consolas, monospace",

@@ -16,6 +16,7 @@ import yaml
 from ansible_collections.kubescale.fleet.plugins.inventory.clusters import read_clusters
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.preflight import (
     MACHINE_VARIABLES,
+    SHARED_VARIABLES,
     Setting,
     check_option,
 )
@@ -105,7 +106,9 @@ def there(path: str) -> bool:
 # What is right as the value of an option.
 VALUES: dict[str, Callable[[str], bool]] = {
     "--tags": lambda value: set(value.split(",")) <= set(ROLES),
-    "--extra-vars": lambda value: value.partition("=")[0] in {*OPTIONS, *PLAYBOOK_WORDS} or "=" not in value,
+    "--extra-vars": lambda value: (
+        value.partition("=")[0] in {*OPTIONS, *SHARED_VARIABLES, *PLAYBOOK_WORDS} or "=" not in value
+    ),
     "--inventory": lambda value: there(value) or not value.startswith("inventory/"),
     "--scenario-name": lambda value: there(f"molecule/{value}"),
 }
