@@ -20,6 +20,7 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.preflight im
     Setting,
     check_option,
 )
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.chain import ALL, CAUSES
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
 
@@ -35,9 +36,10 @@ OPTIONS: dict[str, dict[str, Any]] = {
     for name, option in (yaml.safe_load(file.read_text())["argument_specs"]["main"].get("options") or {}).items()
 }
 PINS = yaml.safe_load((REPOSITORY / "files/artifacts.yml").read_text())
-# Begin as a role's variables do and are something else: plugins, pinned parts, words in defaults (the metrics).
+# Names that begin like a role's variable: plugins, links of the doctor, pinned parts, words in defaults (the metrics).
 OTHERS = (
     {file.stem for file in REPOSITORY.glob("plugins/**/*.py")}
+    | {*ALL, *CAUSES}
     | {*PINS["components"], *PINS["machine_files"], *MACHINE_VARIABLES}
     | set(re.findall(r"\w+", yaml.safe_dump([option.get("default") for option in OPTIONS.values()])))
 )

@@ -124,7 +124,7 @@ def test_inventory_that_is_wrong_stops_the_run(tmp_path: Path) -> None:
     inventory = write_inventory(tmp_path, {"one": MACHINES, "two": {"control_plane": ["w1"]}})
     run = run_playbook(tmp_path, inventory, "site.yml")
     assert run.returncode != 0
-    assert "clusters.two.control_plane.w1: machine w1 is already in clusters.one.workers" in run.stderr
+    assert "clusters.two.control_plane.w1: is already in clusters.one.workers" in run.stderr
     assert "PLAY" not in run.stdout
 
 
