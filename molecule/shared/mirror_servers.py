@@ -24,8 +24,9 @@ from urllib.parse import urlsplit
 REPOSITORY = Path(__file__).resolve().parents[2]
 sys.path[:0] = [str(REPOSITORY / "collections")]
 
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts  # noqa: E402
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import downloads  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.cache import Cache, file_digest  # noqa: E402
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import machine_architecture, versioned_pins  # noqa: E402
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.common import paths  # noqa: E402
 
 FILES_PORT, REGISTRY_PORT = 8086, 5000
@@ -34,11 +35,11 @@ REGISTRY = "registry"
 BY_DIGEST = ("flannel",)
 
 
-def parts() -> artifacts.Cache:
+def parts() -> Cache:
     """The cache with what was built: the usual one, where a scenario has one of its own for its site."""
     place = os.environ.get("KUBESCALE_PARTS", os.environ.get("KUBESCALE_CACHE", ""))
     directory = paths.cache_directory({**os.environ, "KUBESCALE_CACHE": place})
-    return artifacts.Cache(directory, artifacts.versioned_pins(None), artifacts.machine_architecture())
+    return Cache(directory, versioned_pins(None), machine_architecture())
 
 
 def pack(target: Path, members: Mapping[str, str], folder: Path) -> None:
@@ -70,7 +71,7 @@ def lay_out(folder: Path) -> dict[str, Any]:
                 pack(target, item.members, cache.component(name))
             else:
                 shutil.copyfile(cache.component(name) / item.file, target)
-            files[item.name] = artifacts.file_digest(target)
+            files[item.name] = file_digest(target)
         if files:
             versions[name] = {"version": recipe["version"], "sha256": {cache.architecture: files}}
     for image in cache.images():

@@ -12,15 +12,10 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ..plugin_utils.apps.sample_apps import sample_app_names
-from ..plugin_utils.artifacts.build import (
-    ArtifactError,
-    Builder,
-    Cache,
-    execute,
-    machine_architecture,
-    missing_tools,
-    versioned_pins,
-)
+from ..plugin_utils.artifacts.build import Builder
+from ..plugin_utils.artifacts.cache import Cache
+from ..plugin_utils.artifacts.pins import ArtifactError, machine_architecture, versioned_pins
+from ..plugin_utils.artifacts.scheduler import execute, missing_tools
 from ..plugin_utils.artifacts.sources import SOURCES, Request
 from ..plugin_utils.common.paths import cache_directory
 

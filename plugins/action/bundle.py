@@ -12,15 +12,10 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ..plugin_utils.apps.sample_apps import sample_app_names
-from ..plugin_utils.artifacts import bundle, contents, sbom
-from ..plugin_utils.artifacts.build import (
-    ArtifactError,
-    Builder,
-    Cache,
-    file_digest,
-    machine_architecture,
-    versioned_pins,
-)
+from ..plugin_utils.artifacts import bundle, bundle_reader, contents, sbom
+from ..plugin_utils.artifacts.build import Builder
+from ..plugin_utils.artifacts.cache import Cache, file_digest
+from ..plugin_utils.artifacts.pins import ArtifactError, machine_architecture, versioned_pins
 from ..plugin_utils.common.paths import cache_directory
 
 
@@ -60,7 +55,7 @@ class ActionModule(ActionBase):
             builder = Builder(Cache(cache_directory(), pins, machine_architecture()))
             verifying = bundle.every_few_seconds(say, f"verifying {file.name}:")
             if arguments["state"] == "verified":
-                found = bundle.verify_bundle(file, builder.cache, builder.steps(), verifying)
+                found = bundle_reader.verify_bundle(file, builder.cache, builder.steps(), verifying)
                 result = {"changed": False, "sha256": found.sha256}
             else:
                 result = self._present(builder, file, verifying)
@@ -72,13 +67,13 @@ class ActionModule(ActionBase):
         say(f"{file}, {size / bundle.MEBIBYTE:.1f} MiB, SHA-256 {result['sha256']}")
         return {**result, "file": str(file), "size": size}
 
-    def _present(self, builder: Builder, file: Path, verifying: bundle.Report) -> dict[str, Any]:
+    def _present(self, builder: Builder, file: Path, verifying: bundle.Progress) -> dict[str, Any]:
         """Write the archive unless it is there; in check mode only tell whether it is."""
         if self._task.check_mode and not all(step.is_made() for step in builder.steps()):
             return {"changed": True}
         with builder.cache.locked(lambda: say("another run is filling the cache; waiting for it")):
             entries = all_entries(builder)
-            changed = not bundle.holds(file, entries, verifying)
+            changed = not bundle_reader.holds(file, entries, verifying)
             if changed and not self._task.check_mode:
                 bundle.write_bundle(entries, file, bundle.every_few_seconds(say, f"writing {file.name}:"))
         return {"changed": changed, "sha256": file_digest(file) if file.exists() else ""}

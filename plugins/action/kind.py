@@ -13,7 +13,8 @@ from ansible.plugins.action import ActionBase
 from ansible.utils.display import Display
 
 from ..plugin_utils.apps.sample_apps import sample_app_names
-from ..plugin_utils.artifacts.build import ArtifactError, Cache, machine_architecture, versioned_pins
+from ..plugin_utils.artifacts.cache import Cache
+from ..plugin_utils.artifacts.pins import ArtifactError, machine_architecture, versioned_pins
 from ..plugin_utils.common.paths import cache_directory
 from ..plugin_utils.kube.client import ApiError, KubeconfigError
 from ..plugin_utils.machines.kind import Kind, KindError, find_engine

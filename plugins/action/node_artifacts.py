@@ -11,14 +11,12 @@ from ansible.errors import AnsibleActionFail
 from ansible.plugins.action import ActionBase
 
 from ..plugin_utils.apps.sample_apps import sample_app_names
-from ..plugin_utils.artifacts.build import (
+from ..plugin_utils.artifacts.cache import Cache, Image, file_digest
+from ..plugin_utils.artifacts.images import archive_references
+from ..plugin_utils.artifacts.pins import (
     ARCHITECTURES,
     ArtifactError,
-    Cache,
-    Image,
-    archive_references,
     download_hosts,
-    file_digest,
     machine_architecture,
     versioned_pins,
 )

@@ -55,7 +55,7 @@ def load_needed() -> None:
     for name in NEEDED:
         importlib.import_module(plugins + name)
     utils = plugins + "plugin_utils."
-    importlib.import_module(utils + "artifacts.build").load_pins()
+    importlib.import_module(utils + "artifacts.pins").load_pins()
     importlib.import_module(utils + "apps.sample_apps").catalogue()
     # The first one loads OpenSSL's algorithms; authorities are those of each cluster.
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

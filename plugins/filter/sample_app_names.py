@@ -42,7 +42,7 @@ def sample_app_names(value: object) -> list[str]:
     """Return the names, each once."""
     # The import is here because ansible-doc also loads filters where their libraries are not installed.
     from ..plugin_utils.apps import sample_apps
-    from ..plugin_utils.artifacts.build import ArtifactError
+    from ..plugin_utils.artifacts.pins import ArtifactError
 
     try:
         return sample_apps.sample_app_names(value)

@@ -39,7 +39,8 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ..plugin_utils.apps.sample_apps import catalogue
-from ..plugin_utils.artifacts.build import ArtifactError, Cache, machine_architecture, versioned_pins
+from ..plugin_utils.artifacts.cache import Cache
+from ..plugin_utils.artifacts.pins import ArtifactError, machine_architecture, versioned_pins
 from ..plugin_utils.common.paths import cache_directory
 
 

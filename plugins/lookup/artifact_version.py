@@ -39,7 +39,7 @@ from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
 from ..plugin_utils.apps.sample_apps import catalogue
-from ..plugin_utils.artifacts.build import ArtifactError, versioned_pins
+from ..plugin_utils.artifacts.pins import ArtifactError, versioned_pins
 
 
 class LookupModule(LookupBase):

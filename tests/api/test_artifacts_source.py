@@ -13,7 +13,8 @@ from typing import Any
 
 import mirror_servers
 import pytest
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.cache import Cache, file_digest
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import machine_architecture, versioned_pins
 from playbook_runs import Run, run_playbook
 
 DOWNLOADS = ("dl.k8s.io", "github.com")
@@ -43,19 +44,19 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
 
 
 @pytest.fixture
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> artifacts.Cache:
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Cache:
     """An empty cache for the run, with this project's own images, which no mirror has."""
     monkeypatch.setenv("KUBESCALE_PARTS", os.environ.get("KUBESCALE_CACHE", ""))
     monkeypatch.setenv("KUBESCALE_CACHE", str(tmp_path / "cache"))
     mirror_servers.seed(tmp_path / "cache")
-    return artifacts.Cache(tmp_path / "cache", artifacts.versioned_pins(None), artifacts.machine_architecture())
+    return Cache(tmp_path / "cache", versioned_pins(None), machine_architecture())
 
 
 def fill(site: dict[str, Any], *arguments: str, **changes: Any) -> Run:
     return run_playbook("artifacts", "--extra-vars", json.dumps(site | changes), *arguments)
 
 
-def test_a_mirror_fills_the_cache_once(site: dict[str, Any], cache: artifacts.Cache) -> None:
+def test_a_mirror_fills_the_cache_once(site: dict[str, Any], cache: Cache) -> None:
     assert fill(site, "--check").total("changed") == 1
     assert not (cache.directory / "artifacts").exists()
     first = fill(site)
@@ -63,7 +64,7 @@ def test_a_mirror_fills_the_cache_once(site: dict[str, Any], cache: artifacts.Ca
     assert first.total("changed") == 1
     for item in cache.machine_files(list(cache.pins["machine_files"])):
         built = mirror_servers.parts().directory / item["source"]
-        assert item["sha256"] == artifacts.file_digest(built), item["destination"]
+        assert item["sha256"] == file_digest(built), item["destination"]
     assert list((cache.component("prometheus_operator") / "crds").glob("*.yaml"))
     assert all(cache.recorded(image.record)["pull"] for image in cache.images() if not image.is_own)
     assert fill(site).total("changed") == 0
@@ -71,7 +72,7 @@ def test_a_mirror_fills_the_cache_once(site: dict[str, Any], cache: artifacts.Ca
     assert fill(site, artifacts_source="auto", artifacts_mirrors={}).total("changed") == 0
 
 
-def test_a_file_that_was_changed_is_refused(site: dict[str, Any], cache: artifacts.Cache) -> None:
+def test_a_file_that_was_changed_is_refused(site: dict[str, Any], cache: Cache) -> None:
     wrong = {**site["artifacts_versions"], "runc": {"version": "1.4.3", "sha256": {cache.architecture: "0" * 64}}}
     run = fill(site, artifacts_versions=wrong)
     assert run.returncode
@@ -86,16 +87,14 @@ def test_a_file_that_was_changed_is_refused(site: dict[str, Any], cache: artifac
     assert not cache.component("runc").exists()
 
 
-def test_a_version_that_the_mirror_has_not(site: dict[str, Any], cache: artifacts.Cache) -> None:
+def test_a_version_that_the_mirror_has_not(site: dict[str, Any], cache: Cache) -> None:
     newer = {"version": "1.4.9", "sha256": {cache.architecture: "0" * 64}}
     run = fill(site, artifacts_versions={**site["artifacts_versions"], "runc": newer})
     assert "/v1.4.9/runc." in run.messages()
     assert "404" in run.messages()
 
 
-def test_a_host_without_mirror_is_named_before_anything_is_fetched(
-    site: dict[str, Any], cache: artifacts.Cache
-) -> None:
+def test_a_host_without_mirror_is_named_before_anything_is_fetched(site: dict[str, Any], cache: Cache) -> None:
     mirrors = {host: url for host, url in site["artifacts_mirrors"].items() if host != "quay.io"}
     run = fill(site, artifacts_mirrors=mirrors)
     assert "artifacts_mirrors has no mirror of quay.io" in run.messages()

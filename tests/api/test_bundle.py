@@ -6,8 +6,10 @@ import json
 from dataclasses import replace
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import contents, sbom
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import Builder
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.cache import Cache
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import machine_architecture, versioned_pins
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.common import paths
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
@@ -15,8 +17,8 @@ from cyclonedx.validation.json import JsonStrictValidator
 
 @pytest.fixture(scope="module")
 def inside() -> contents.Contents:
-    cache = artifacts.Cache(paths.cache_directory(), artifacts.versioned_pins(None), artifacts.machine_architecture())
-    return contents.Inspector(artifacts.Builder(cache)).contents()
+    cache = Cache(paths.cache_directory(), versioned_pins(None), machine_architecture())
+    return contents.Inspector(Builder(cache)).contents()
 
 
 def test_every_package_comes_with_a_licence_text(inside: contents.Contents) -> None:

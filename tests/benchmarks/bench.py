@@ -25,11 +25,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import (
-    Cache,
-    machine_architecture,
-    versioned_pins,
-)
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.cache import Cache
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import machine_architecture, versioned_pins
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.components import COMPONENTS
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.paths import cache_directory
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import (

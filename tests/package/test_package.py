@@ -54,11 +54,11 @@ def test_archive_has_files_of_the_repository_only(archive: Path, capsys: pytest.
 def test_everything_can_be_built_from_the_archive(collections: Path, installed: Path, command: Command) -> None:
     # The steps' digests are made of their sources: each file is read, and a missing one is an error.
     program = (
-        "from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as a;"
+        "from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build, cache, pins;"
         "from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.paths import COLLECTION;"
         "from pathlib import Path;"
-        "pins = a.versioned_pins(None, ['cpu_memory', 'node', 'spring']);"
-        "print(len(a.Builder(a.Cache(Path('cache'), pins, 'amd64')).steps()), COLLECTION)"
+        "chosen = pins.versioned_pins(None, ['cpu_memory', 'node', 'spring']);"
+        "print(len(build.Builder(cache.Cache(Path('cache'), chosen, 'amd64')).steps()), COLLECTION)"
     )
     run = command(sys.executable, "-c", program, PYTHONPATH=str(collections))
     assert run.returncode == 0, run.stderr

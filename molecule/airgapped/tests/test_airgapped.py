@@ -7,8 +7,9 @@ import json
 
 import pytest
 import testinfra
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import bundle
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import bundle, bundle_reader
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.cache import Cache
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import machine_architecture, versioned_pins
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from playbook_runs import REPOSITORY, run_playbook
 from testinfra.host import Host
@@ -26,9 +27,9 @@ def machine(request: pytest.FixtureRequest) -> Host:
 
 
 @pytest.fixture(scope="module")
-def cache() -> artifacts.Cache:
+def cache() -> Cache:
     """The cache of the controller at the site without internet."""
-    return artifacts.Cache(HOME / "cache", artifacts.versioned_pins(None), artifacts.machine_architecture())
+    return Cache(HOME / "cache", versioned_pins(None), machine_architecture())
 
 
 def test_machines_reach_nothing_else(machine: Host) -> None:
@@ -47,8 +48,8 @@ def test_no_image_was_pulled() -> None:
     assert reasons & {"Pulling", "BackOff"} == set()
 
 
-def test_the_cache_holds_what_the_bundle_held_and_nothing_else(cache: artifacts.Cache) -> None:
-    found = bundle.read_bundle(HOME / "bundle.tar.zst")
+def test_the_cache_holds_what_the_bundle_held_and_nothing_else(cache: Cache) -> None:
+    found = bundle_reader.read_bundle(HOME / "bundle.tar.zst")
     carried = {name.removeprefix(f"{bundle.CACHE}/") for name in found.sums if name.startswith(f"{bundle.CACHE}/")}
     folders = [cache.directory / name for name in ("artifacts", "images", "layers")]
     there = {

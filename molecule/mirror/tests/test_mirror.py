@@ -10,7 +10,8 @@ from pathlib import Path
 import mirror_servers
 import pytest
 import testinfra
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.cache import Cache
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import machine_architecture, versioned_pins
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import client as kube
 from playbook_runs import REPOSITORY, run_playbook
 from testinfra.host import Host
@@ -97,7 +98,7 @@ def test_machines_do_not_see_the_cache(worker: Host) -> None:
 
 
 def test_binaries_came_from_the_mirror(worker: Host) -> None:
-    cache = artifacts.Cache(FOLDER / "cache", artifacts.versioned_pins(None), artifacts.machine_architecture())
+    cache = Cache(FOLDER / "cache", versioned_pins(None), machine_architecture())
     recipes = cache.pins["components"]
     # The others are for kind's nodes.
     names = [name for name, item in cache.pins["machine_files"].items() if "downloads" in recipes[item["component"]]]

@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from ..artifacts.build import ArtifactError
+from ..artifacts.pins import ArtifactError
 from ..common.components import NAMESPACES
 from ..common.entry import Source
 from ..common.paths import COLLECTION

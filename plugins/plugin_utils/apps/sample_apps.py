@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from ..artifacts.build import ArtifactError
+from ..artifacts.pins import ArtifactError
 from ..common.paths import COLLECTION
 from ..common.text import suggestion
 from ..common.yaml_io import YAML_LOADER

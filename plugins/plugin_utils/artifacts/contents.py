@@ -24,7 +24,8 @@ from typing import Any
 
 from packageurl import PackageURL
 
-from .build import ArtifactError, Builder, run
+from .build import Builder, run
+from .pins import ArtifactError
 
 # What is the project's own has its licence.
 OWN_LICENCE = "Apache-2.0"
@@ -263,7 +264,7 @@ class Inspector:
             recipe = image.recipe
             folder = self._place(self.cache.component(recipe["component"]))
             holds = [f"{folder}/{binary}" for binary in recipe.get("binaries", {})] or [folder]
-            holds += [self._place(self.builder.layer_path(recipe["layer"]))] if "layer" in recipe else []
+            holds += [self._place(self.cache.layer(recipe["layer"]))] if "layer" in recipe else []
             repository, tag = image.reference.rsplit(":", 1)
             qualifiers = {"arch": self.cache.architecture, "repository_url": repository, "tag": tag}
             purl = PackageURL("oci", None, repository.rpartition("/")[2], record["manifest"], qualifiers)
@@ -321,7 +322,7 @@ class Inspector:
         self.artifacts.append(Artifact(self._place(folder), "component", name, version, tuple(holds), licence=licence))
 
     def _layer(self, name: str) -> None:
-        layer, suite = self.builder.layer_path(name), self.cache.pins["debian"]
+        layer, suite = self.cache.layer(name), self.cache.pins["debian"]
         sha256 = self.cache.recorded(layer.with_suffix(".json"))["sha256"]
         purls = tuple(self._add(debian_parts(layer, suite)))
         self.artifacts.append(Artifact(self._place(layer), "layer", name, suite, purls, sha256))

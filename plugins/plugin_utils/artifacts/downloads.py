@@ -25,14 +25,8 @@ from urllib.parse import urlsplit
 
 from ansible.module_utils.urls import open_url
 
-from .build import (
-    ArtifactError,
-    Cache,
-    Image,
-    Step,
-    digest_of,
-    fill,
-)
+from .cache import Cache, Image, Step, digest_of, fill
+from .pins import ArtifactError
 
 # Seconds without a byte after which a server counts as stalled.
 STALLED = 30.0

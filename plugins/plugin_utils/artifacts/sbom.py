@@ -17,8 +17,8 @@ from cyclonedx.model.dependency import Dependency
 from cyclonedx.output import make_outputter
 from cyclonedx.schema import OutputFormat, SchemaVersion
 
-from .build import EPOCH
 from .contents import OWN_LICENCE, Artifact, Contents, Part
+from .images import EPOCH
 
 KINDS = {
     "component": ComponentType.APPLICATION,

@@ -10,20 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .build import (
-    ArtifactError,
-    Builder,
-    Image,
-    Step,
-    execute,
-)
-from .bundle import check_bundle, unpack_bundle
-from .downloads import (
-    answering,
-    download_step,
-    downloads_of,
-    pull_step,
-)
+from .build import Builder
+from .bundle_reader import check_bundle, unpack_bundle
+from .cache import Image, Step
+from .downloads import answering, download_step, downloads_of, pull_step
+from .pins import ArtifactError
+from .scheduler import Report, execute
 
 NAMED = 3
 
@@ -34,7 +26,7 @@ class Plan:
 
     steps: list[Step]
     why: str = ""
-    fill: Callable[[list[Step], Callable[[str, str, float, int], None]], list[str]] = execute
+    fill: Callable[[list[Step], Report], list[str]] = execute
 
 
 @dataclass(frozen=True)

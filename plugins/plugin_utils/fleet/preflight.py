@@ -16,7 +16,9 @@ from typing import Any
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
 from ..apps.sample_apps import sample_app_names
-from ..artifacts.build import ArtifactError, Builder, Cache, machine_architecture, versioned_pins
+from ..artifacts.build import Builder
+from ..artifacts.cache import Cache
+from ..artifacts.pins import ArtifactError, machine_architecture, versioned_pins
 from ..artifacts.sources import SOURCES, Request
 from ..common.paths import cache_directory
 from ..common.text import suggestion

@@ -23,7 +23,8 @@ import yaml
 from cryptography import x509
 
 from ...module_utils.node import SERVING_CERTIFICATE
-from ..artifacts.build import Cache, digest_of, write_json
+from ..artifacts.cache import Cache, digest_of
+from ..common.files import replace_file
 from ..common.paths import COLLECTION
 from ..kube.client import RESTART, connect
 from .sandbox import (
@@ -277,6 +278,10 @@ class Kind:
         """Return the record; empty if there is none."""
         return json.loads(self.record.read_text(encoding="utf-8")) if self.record.exists() else {}
 
+    def write_record(self, record: dict[str, Any]) -> None:
+        """Write the record."""
+        replace_file(self.record, json.dumps(record))
+
     def config(self) -> dict[str, Any]:
         """Return kind's configuration of the cluster."""
         kubelet: dict[str, Any] = {"kind": "KubeletConfiguration", "serverTLSBootstrap": True}
@@ -426,7 +431,7 @@ class Kind:
     def _create(self, image: str, settings: str) -> None:
         self.say(f"  kind: making cluster {self.name} (about 30 s)")
         self.kubeconfig.parent.mkdir(parents=True, exist_ok=True)
-        write_json(self.record, {"finished": False})
+        self.write_record({"finished": False})
         # JSON is YAML, and takes Ansible's own kind of strings.
         config = json.dumps({**self.config(), "name": self.name})
         command = ["create", "cluster", "--image", image, "--config", "-", "--kubeconfig", str(self.kubeconfig)]
@@ -437,7 +442,7 @@ class Kind:
             self.absent()
             raise
         nodes = {node["Name"].lstrip("/"): node["Id"] for node in self.nodes()}
-        write_json(self.record, {"finished": True, "settings": settings, "nodes": nodes, "images": {}})
+        self.write_record({"finished": True, "settings": settings, "nodes": nodes, "images": {}})
 
     def _load(self, images: dict[str, str]) -> None:
         """Load images into the nodes that lack them: what a control plane runs is in our node image."""
@@ -446,7 +451,7 @@ class Kind:
         nodes = self.node_names if self.given_image else self.node_names[1:]
         self.kind("load", "image-archive", *archives, "--name", self.name, "--nodes", ",".join(nodes))
         record = self.recorded()
-        write_json(self.record, {**record, "images": {**record["images"], **images}})
+        self.write_record({**record, "images": {**record["images"], **images}})
 
     # -- removing --------------------------------------------------------------------------------------------------
 
@@ -488,7 +493,7 @@ class Kind:
         if not check:
             if self.record.exists():
                 # Should this be killed, what is left is known to be half of something.
-                write_json(self.record, {"finished": False})
+                self.write_record({"finished": False})
             if containers:
                 self.engine.remove(*containers)
             if volumes:

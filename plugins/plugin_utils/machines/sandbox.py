@@ -26,7 +26,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ..artifacts.build import ArtifactError, make_root_filesystem
+from ..artifacts.build import make_root_filesystem
+from ..artifacts.pins import ArtifactError
 
 CLUSTER_LABEL = "kubescale.fleet/cluster"
 SETTINGS_LABEL = "kubescale.fleet/settings"

@@ -13,19 +13,22 @@ from typing import Any
 
 import pytest
 import zstandard
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import bundle, sources
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import bundle, bundle_reader, sources
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.cache import Cache, Step, file_digest
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.images import archive_member
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import ArtifactError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.scheduler import execute
 
 PINS: dict[str, Any] = {"components": {"tool": {"version": "1.2.3"}}, "images": [], "layers": {}}
 # Several blocks of a tar, and nothing that compresses to nothing.
 CONTENT = b"".join(hashlib.sha256(bytes([number])).digest() for number in range(256)) * 40
 
 
-def cache_of(directory: Path) -> artifacts.Cache:
-    return artifacts.Cache(directory, PINS, "amd64")
+def cache_of(directory: Path) -> Cache:
+    return Cache(directory, PINS, "amd64")
 
 
-def steps_of(cache: artifacts.Cache, version: str = "1.2.3") -> list[artifacts.Step]:
+def steps_of(cache: Cache, version: str = "1.2.3") -> list[Step]:
     """A component of two files and an image, as the engine makes them."""
     folder = cache.directory / "artifacts" / "tool" / f"{version}-amd64"
     archive = cache.directory / "images" / f"tool_{version}_amd64.tar"
@@ -36,17 +39,17 @@ def steps_of(cache: artifacts.Cache, version: str = "1.2.3") -> list[artifacts.S
             (folder / name).write_bytes(content)
             (folder / name).chmod(mode)
         names = ("tool", "data/list.json")
-        files = {name: {"sha256": artifacts.file_digest(folder / name), "size": 1} for name in names}
+        files = {name: {"sha256": file_digest(folder / name), "size": 1} for name in names}
         return {"files": files, "size": len(CONTENT)}
 
     def make_image() -> dict[str, Any]:
         archive.parent.mkdir(parents=True, exist_ok=True)
         archive.write_bytes(CONTENT[::-1])
-        return {"sha256": artifacts.file_digest(archive), "size": len(CONTENT)}
+        return {"sha256": file_digest(archive), "size": len(CONTENT)}
 
     return [
-        artifacts.Step(f"tool {version}", folder, folder / "manifest.json", f"digest {version}", make_component),
-        artifacts.Step("image tool", archive, archive.with_suffix(".json"), "digest of image", make_image),
+        Step(f"tool {version}", folder, folder / "manifest.json", f"digest {version}", make_component),
+        Step("image tool", archive, archive.with_suffix(".json"), "digest of image", make_image),
     ]
 
 
@@ -54,7 +57,7 @@ def made_bundle(directory: Path, version: str = "1.2.3") -> Path:
     """A cache, filled, and its bundle."""
     cache = cache_of(directory / "cache")
     steps = steps_of(cache, version)
-    artifacts.execute(steps, lambda *_: None)
+    execute(steps, lambda *_: None)
     licences = {"index.json": b"[]", "golang/example.org/module@v1/LICENSE": b"Permission is granted"}
     bundle.write_bundle(
         bundle.bundle_entries(cache, steps, '{"bomFormat": "CycloneDX"}', licences, bundle.about(cache, steps)),
@@ -79,9 +82,9 @@ def rewritten(source: Path, target: Path, change: Callable[[list[tuple[tarfile.T
     return target
 
 
-def verified(path: Path, directory: Path) -> bundle.Bundle:
+def verified(path: Path, directory: Path) -> bundle_reader.Bundle:
     cache = cache_of(directory)
-    return bundle.verify_bundle(path, cache, steps_of(cache))
+    return bundle_reader.verify_bundle(path, cache, steps_of(cache))
 
 
 def test_the_same_pins_give_the_same_bytes_wherever_and_whenever(
@@ -94,7 +97,7 @@ def test_the_same_pins_give_the_same_bytes_wherever_and_whenever(
 def test_a_bundle_is_unpacked_as_what_was_built(original: Path, tmp_path: Path) -> None:
     cache = cache_of(tmp_path)
     steps = steps_of(cache)
-    assert bundle.unpack_bundle(original, cache, steps) == ["tool 1.2.3", "image tool"]
+    assert bundle_reader.unpack_bundle(original, cache, steps) == ["tool 1.2.3", "image tool"]
     assert all(step.is_made() for step in steps)
     built = original.parent / "cache"
     files = {str(path.relative_to(built)) for path in built.rglob("*") if path.is_file()}
@@ -102,15 +105,15 @@ def test_a_bundle_is_unpacked_as_what_was_built(original: Path, tmp_path: Path) 
     for name in files - {str(step.record.relative_to(tmp_path)) for step in steps}:
         assert (tmp_path / name).read_bytes() == (built / name).read_bytes()
     assert (steps[0].product / "tool").stat().st_mode & 0o777 == 0o755
-    assert bundle.unpack_bundle(original, cache, steps) == []
+    assert bundle_reader.unpack_bundle(original, cache, steps) == []
 
 
 def test_only_what_is_missing_is_unpacked(original: Path, tmp_path: Path) -> None:
     cache = cache_of(tmp_path)
     steps = steps_of(cache)
-    artifacts.execute(steps[:1], lambda *_: None)
+    execute(steps[:1], lambda *_: None)
     before = steps[0].record.stat().st_mtime_ns
-    assert bundle.unpack_bundle(original, cache, steps) == ["image tool"]
+    assert bundle_reader.unpack_bundle(original, cache, steps) == ["image tool"]
     assert steps[0].record.stat().st_mtime_ns == before
 
 
@@ -121,7 +124,7 @@ def test_what_a_killed_run_left_is_no_hindrance(original: Path, tmp_path: Path) 
     left.mkdir(parents=True)
     (left / "half").write_bytes(b"half of a file")
     steps[0].product.mkdir(parents=True)
-    assert len(bundle.unpack_bundle(original, cache, steps)) == 2
+    assert len(bundle_reader.unpack_bundle(original, cache, steps)) == 2
     assert all(step.is_made() for step in steps)
     assert not (steps[0].product / "half").exists()
     assert not (tmp_path / ".unpack").exists()
@@ -129,7 +132,7 @@ def test_what_a_killed_run_left_is_no_hindrance(original: Path, tmp_path: Path) 
 
 def test_verifying_tells_the_checksum_of_the_whole(original: Path, tmp_path: Path) -> None:
     found = verified(original, tmp_path)
-    assert found.sha256 == artifacts.file_digest(original)
+    assert found.sha256 == file_digest(original)
     assert found.size == original.stat().st_size
     assert list(tmp_path.iterdir()) == []
 
@@ -148,13 +151,13 @@ def test_a_bundle_that_is_there_is_known(original: Path, tmp_path: Path) -> None
     steps = steps_of(cache)
     entries = bundle.bundle_entries(cache, steps, "{}", {}, bundle.about(cache, steps))
     target = tmp_path / "bundle.tar.zst"
-    assert not bundle.holds(target, entries)
+    assert not bundle_reader.holds(target, entries)
     bundle.write_bundle(entries, target)
-    assert bundle.holds(target, entries)
+    assert bundle_reader.holds(target, entries)
     other = bundle.bundle_entries(cache, steps, "{}", {"more": b""}, bundle.about(cache, steps))
-    assert not bundle.holds(target, other)
+    assert not bundle_reader.holds(target, other)
     target.write_bytes(target.read_bytes()[:-1])
-    assert not bundle.holds(target, entries)
+    assert not bundle_reader.holds(target, entries)
 
 
 def test_every_truncation_is_noticed(original: Path, tmp_path: Path) -> None:
@@ -162,7 +165,7 @@ def test_every_truncation_is_noticed(original: Path, tmp_path: Path) -> None:
     cut = tmp_path / "cut.tar.zst"
     for length in (0, 3, 17, 500, len(whole) // 2, len(whole) - 30, len(whole) - 4, len(whole) - 1):
         cut.write_bytes(whole[:length])
-        with pytest.raises(artifacts.ArtifactError, match=r"cut\.tar\.zst (is truncated|is no bundle)"):
+        with pytest.raises(ArtifactError, match=r"cut\.tar\.zst (is truncated|is no bundle)"):
             verified(cut, tmp_path / "cache")
 
 
@@ -173,7 +176,7 @@ def test_every_flipped_byte_is_noticed(original: Path, tmp_path: Path) -> None:
         damaged = whole.copy()
         damaged[place] ^= 0x55
         bad.write_bytes(damaged)
-        with pytest.raises(artifacts.ArtifactError, match=r"bad\.tar\.zst"):
+        with pytest.raises(ArtifactError, match=r"bad\.tar\.zst"):
             verified(bad, tmp_path / "cache")
 
 
@@ -181,19 +184,19 @@ def test_every_flipped_byte_is_noticed(original: Path, tmp_path: Path) -> None:
 def test_nothing_may_follow(original: Path, tmp_path: Path, more: bytes) -> None:
     long = tmp_path / "long.tar.zst"
     long.write_bytes(original.read_bytes() + more)
-    with pytest.raises(artifacts.ArtifactError, match="something follows the end"):
+    with pytest.raises(ArtifactError, match="something follows the end"):
         verified(long, tmp_path / "cache")
 
 
 def test_nothing_may_follow_inside(original: Path, tmp_path: Path) -> None:
     long = tmp_path / "long.tar.zst"
     long.write_bytes(zstandard.compress(zstandard.open(original).read() + b"hidden"))
-    with pytest.raises(artifacts.ArtifactError, match="something follows the end"):
+    with pytest.raises(ArtifactError, match="something follows the end"):
         verified(long, tmp_path / "cache")
 
 
 def a_file(name: str, content: bytes = b"x", **facts: Any) -> tuple[tarfile.TarInfo, bytes]:
-    member = artifacts.archive_member(name, len(content))
+    member = archive_member(name, len(content))
     for key, value in facts.items():
         setattr(member, key, value)
     return member, content
@@ -229,8 +232,8 @@ def test_foreign_files_are_refused(
 ) -> None:
     path = rewritten(original, tmp_path / "foreign.tar.zst", lambda members: members.append(member))
     cache = cache_of(tmp_path / "cache")
-    with pytest.raises(artifacts.ArtifactError, match=said):
-        bundle.unpack_bundle(path, cache, steps_of(cache))
+    with pytest.raises(ArtifactError, match=said):
+        bundle_reader.unpack_bundle(path, cache, steps_of(cache))
     assert list((tmp_path / "cache").rglob("*")) == []
 
 
@@ -244,8 +247,8 @@ def test_files_that_were_changed_are_named(original: Path, tmp_path: Path, path:
 
     changed = rewritten(original, tmp_path / "changed.tar.zst", change)
     cache = cache_of(tmp_path / "cache")
-    with pytest.raises(artifacts.ArtifactError, match=f"{path} has another checksum than SHA256SUMS says"):
-        bundle.unpack_bundle(changed, cache, steps_of(cache))
+    with pytest.raises(ArtifactError, match=f"{path} does not have the checksum in SHA256SUMS"):
+        bundle_reader.unpack_bundle(changed, cache, steps_of(cache))
     assert list((tmp_path / "cache").rglob("*")) == []
 
 
@@ -256,7 +259,7 @@ def test_missing_files_are_named(original: Path, tmp_path: Path, path: str) -> N
     def remove(members: list[tuple[tarfile.TarInfo, bytes]]) -> None:
         members[:] = [item for item in members if item[0].name != f"{bundle.FOLDER}/{path}"]
 
-    with pytest.raises(artifacts.ArtifactError, match=f"lacks {path}"):
+    with pytest.raises(ArtifactError, match=f"lacks {path}"):
         verified(rewritten(original, tmp_path / "less.tar.zst", remove), tmp_path)
 
 
@@ -266,7 +269,7 @@ def test_a_product_that_its_record_does_not_know_is_refused(original: Path, tmp_
         tmp_path / "changed.tar.zst",
         lambda members: change_content(members, "cache/images/tool_1.2.3_amd64.tar", b"another image"),
     )
-    with pytest.raises(artifacts.ArtifactError, match=r"the records do not fit cache/images/tool_1\.2\.3_amd64\.tar"):
+    with pytest.raises(ArtifactError, match=r"the records do not match cache/images/tool_1\.2\.3_amd64\.tar"):
         verified(changed, tmp_path)
 
 
@@ -274,21 +277,21 @@ def test_other_pins_are_refused_before_anything_is_written(tmp_path: Path) -> No
     path = made_bundle(tmp_path, version="1.2.2")
     cache = cache_of(tmp_path / "other")
     with pytest.raises(
-        artifacts.ArtifactError,
+        ArtifactError,
         match=r"only this collection has tool 1\.2\.3; only the bundle has tool 1\.2\.2.*same version",
     ):
-        bundle.unpack_bundle(path, cache, steps_of(cache))
+        bundle_reader.unpack_bundle(path, cache, steps_of(cache))
     assert list((tmp_path / "other").rglob("*")) == []
 
 
 def test_another_architecture_or_format_is_refused(original: Path, tmp_path: Path) -> None:
-    machines = artifacts.Cache(tmp_path, PINS, "arm64")
-    with pytest.raises(artifacts.ArtifactError, match="is for amd64, but the machines are arm64"):
-        bundle.verify_bundle(original, machines, steps_of(machines))
+    machines = Cache(tmp_path, PINS, "arm64")
+    with pytest.raises(ArtifactError, match="is for amd64, but the machines are arm64"):
+        bundle_reader.verify_bundle(original, machines, steps_of(machines))
     newer = rewritten(
         original, tmp_path / "newer.tar.zst", lambda members: change_content(members, "bundle.json", b'{"format": 2}')
     )
-    with pytest.raises(artifacts.ArtifactError, match="has format 2; this version of the collection reads 1"):
+    with pytest.raises(ArtifactError, match="has format 2; this version of the collection reads 1"):
         verified(newer, tmp_path)
 
 
@@ -296,26 +299,26 @@ def test_another_architecture_or_format_is_refused(original: Path, tmp_path: Pat
 def test_what_is_no_bundle_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "some.file"
     path.write_bytes(content)
-    with pytest.raises(artifacts.ArtifactError, match=r"some\.file is (no bundle|truncated)"):
+    with pytest.raises(ArtifactError, match=r"some\.file is (no bundle|truncated)"):
         verified(path, tmp_path)
 
 
 def test_a_bundle_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(artifacts.ArtifactError, match=r"gone\.tar\.zst: No such file"):
+    with pytest.raises(ArtifactError, match=r"gone\.tar\.zst: No such file"):
         verified(tmp_path / "gone.tar.zst", tmp_path)
 
 
 def test_a_damaged_cache_gives_no_bundle(tmp_path: Path) -> None:
     cache = cache_of(tmp_path / "cache")
     steps = steps_of(cache)
-    artifacts.execute(steps, lambda *_: None)
+    execute(steps, lambda *_: None)
     (steps[0].product / "tool").write_bytes(CONTENT[1:])
     entries = bundle.bundle_entries(cache, steps, "{}", {}, bundle.about(cache, steps))
-    with pytest.raises(artifacts.ArtifactError, match="the cache is damaged"):
+    with pytest.raises(ArtifactError, match="the cache is damaged"):
         bundle.write_bundle(entries, tmp_path / "bundle.tar.zst")
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
     steps[0].record.unlink()
-    with pytest.raises(artifacts.ArtifactError, match=r"tool 1\.2\.3 is not in the cache"):
+    with pytest.raises(ArtifactError, match=r"tool 1\.2\.3 is not in the cache"):
         bundle.cache_entries(cache, steps)
 
 
@@ -338,10 +341,10 @@ def test_records_say_nothing_of_the_time(original: Path) -> None:
 class FakeBuilder:
     """As much of a builder as a source asks for."""
 
-    def __init__(self, cache: artifacts.Cache) -> None:
+    def __init__(self, cache: Cache) -> None:
         self.cache = cache
 
-    def steps(self) -> list[artifacts.Step]:
+    def steps(self) -> list[Step]:
         return steps_of(self.cache)
 
 
@@ -359,18 +362,18 @@ def test_the_source_fills_the_cache_and_tells_of_it(original: Path, tmp_path: Pa
 
 
 def test_the_source_refuses_before_anything_is_done(original: Path, tmp_path: Path) -> None:
-    with pytest.raises(artifacts.ArtifactError, match="artifacts_source is bundle, and artifacts_bundle is not set"):
+    with pytest.raises(ArtifactError, match="artifacts_source is bundle, and artifacts_bundle is not set"):
         sources.SOURCES["bundle"](request(tmp_path, None))
-    with pytest.raises(artifacts.ArtifactError, match=r"artifacts_bundle is .*gone\.tar\.zst, which is no file"):
+    with pytest.raises(ArtifactError, match=r"artifacts_bundle is .*gone\.tar\.zst, which is no file"):
         sources.SOURCES["bundle"](request(tmp_path, tmp_path / "gone.tar.zst"))
-    with pytest.raises(artifacts.ArtifactError, match="was made with other pins"):
+    with pytest.raises(ArtifactError, match="was made with other pins"):
         sources.SOURCES["bundle"](request(tmp_path, made_bundle(tmp_path, version="1.2.2")))
 
 
 def test_the_source_has_the_pinned_versions_only(original: Path, tmp_path: Path) -> None:
     asked = request(tmp_path, original)
     asked.builder.cache.pins = {"components": {"tool": {"version": "1.2.4", "given": True}}}
-    with pytest.raises(artifacts.ArtifactError, match=r"artifacts_source: bundle has the versions of .* one of tool"):
+    with pytest.raises(ArtifactError, match=r"artifacts_source: bundle has the versions of .* one of tool"):
         sources.SOURCES["bundle"](asked)
 
 

@@ -9,8 +9,11 @@ from pathlib import Path
 
 import pytest
 from ansible_collections.kubescale.fleet.plugins.action import bundle as action
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import bundle, contents, sbom
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import Builder
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.images import archive_member
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import ArtifactError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.scheduler import execute
 from cyclonedx.schema import SchemaVersion
 from cyclonedx.validation.json import JsonStrictValidator
 
@@ -57,8 +60,8 @@ def layer(path: Path) -> Path:
     }
     with tarfile.open(path, "w") as archive:
         for name, text in files.items():
-            archive.addfile(artifacts.archive_member(f"./{name}", len(text)), io.BytesIO(text.encode()))
-        link = artifacts.archive_member("./usr/share/common-licenses/GPL", kind=tarfile.SYMTYPE)
+            archive.addfile(archive_member(f"./{name}", len(text)), io.BytesIO(text.encode()))
+        link = archive_member("./usr/share/common-licenses/GPL", kind=tarfile.SYMTYPE)
         link.linkname = "GPL-3"
         archive.addfile(link)
     return path
@@ -128,7 +131,7 @@ def test_go_modules_are_those_the_binaries_were_built_from(module_cache: Path) -
     assert [str(part.purl) for part in parts] == ["pkg:golang/example.org/A/b@v1.0.0", "pkg:golang/single@v1.0.0"]
     assert [part.folder for part in parts] == ["golang/example.org/A/b@v1.0.0", "golang/single@v1.0.0"]
     assert parts[0].texts == {"LICENSE": b"text"}
-    with pytest.raises(artifacts.ArtifactError, match=r"single@v1\.0\.0 has the checksum h1:single, but the binaries"):
+    with pytest.raises(ArtifactError, match=r"single@v1\.0\.0 has the checksum h1:single, but the binaries"):
         contents.go_parts({**wanted, ("single", "v1.0.0"): "h1:other"})
 
 
@@ -184,8 +187,8 @@ def test_the_index_names_packages_without_a_licence_text() -> None:
 def test_two_builds_of_the_same_pins_give_the_same_bundle(tmp_path: Path) -> None:
     archives = []
     for name in ("one", "two"):
-        builder = artifacts.Builder(pause_cache(tmp_path / name))
-        artifacts.execute(builder.steps(), silent)
+        builder = Builder(pause_cache(tmp_path / name))
+        execute(builder.steps(), silent)
         entries = action.all_entries(builder)
         bundle.write_bundle(entries, tmp_path / f"{name}.tar.zst")
         archives.append((tmp_path / f"{name}.tar.zst").read_bytes())

@@ -16,8 +16,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import downloads
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.cache import Cache
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import ArtifactError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.scheduler import execute
 
 BINARY = b"#!/bin/sh\necho kubelet\n" * 1000
 
@@ -172,11 +174,9 @@ def pins(base: str, checksum: str | None = None) -> dict[str, Any]:
     }
 
 
-def run(
-    directory: Path, base: str, name: str, mirrors: dict[str, str] | None = None, **settings: str
-) -> artifacts.Cache:
-    cache = artifacts.Cache(directory, pins(base, **settings), "amd64")
-    artifacts.execute([downloads.download_step(cache, name, mirrors or {})], lambda *_: None)
+def run(directory: Path, base: str, name: str, mirrors: dict[str, str] | None = None, **settings: str) -> Cache:
+    cache = Cache(directory, pins(base, **settings), "amd64")
+    execute([downloads.download_step(cache, name, mirrors or {})], lambda *_: None)
     return cache
 
 
@@ -222,7 +222,7 @@ def test_failures_name_the_url_and_leave_nothing(
     serve: Callable[..., str], tmp_path: Path, way: str, text: str
 ) -> None:
     base = serve() + way
-    with pytest.raises(artifacts.ArtifactError, match=text) as raised:
+    with pytest.raises(ArtifactError, match=text) as raised:
         run(tmp_path, base, "kubernetes")
     assert f"{base}{KUBELET}" in str(raised.value)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
@@ -230,27 +230,27 @@ def test_failures_name_the_url_and_leave_nothing(
 
 
 def test_another_content_names_both_checksums(serve: Callable[..., str], tmp_path: Path) -> None:
-    with pytest.raises(artifacts.ArtifactError, match=f"SHA-256 is {sha256(BINARY)}, expected {'0' * 64}"):
+    with pytest.raises(ArtifactError, match=f"SHA-256 is {sha256(BINARY)}, expected {'0' * 64}"):
         run(tmp_path, serve(), "kubernetes", checksum="0" * 64)
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_a_failure_keeps_what_was_there_before(serve: Callable[..., str], tmp_path: Path) -> None:
     cache = run(tmp_path, serve(), "kubernetes")
-    with pytest.raises(artifacts.ArtifactError):
+    with pytest.raises(ArtifactError):
         run(tmp_path, serve() + "/truncated", "kubernetes", checksum="0" * 64)
     assert (cache.component("kubernetes") / "kubelet").read_bytes() == BINARY
 
 
 def test_a_server_that_stalls(serve: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(downloads, "fetch", functools.partial(downloads.fetch, timeout=0.3))
-    with pytest.raises(artifacts.ArtifactError, match="sent nothing for"):
+    with pytest.raises(ArtifactError, match="sent nothing for"):
         run(tmp_path, serve() + "/stalled", "kubernetes")
     assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
 
 
 def test_nobody_listens(tmp_path: Path, serve: Callable[..., str]) -> None:
-    with pytest.raises(artifacts.ArtifactError, match="refused"):
+    with pytest.raises(ArtifactError, match="refused"):
         run(tmp_path, "http://127.0.0.1:1", "kubernetes")
     assert not downloads.answers("http://127.0.0.1:1/")
     assert downloads.answers(serve() + "/")
@@ -258,7 +258,7 @@ def test_nobody_listens(tmp_path: Path, serve: Callable[..., str]) -> None:
 
 
 def test_a_certificate_nobody_vouches_for(serve: Callable[..., str], tmp_path: Path, certificate: Path) -> None:
-    with pytest.raises(artifacts.ArtifactError, match="TLS is not accepted"):
+    with pytest.raises(ArtifactError, match="TLS is not accepted"):
         run(tmp_path, serve(certificate), "kubernetes")
 
 
@@ -269,7 +269,7 @@ def test_https_works_with_a_ca_and_never_becomes_http(
     base = serve(certificate, plain=serve())
     run(tmp_path / "good", base, "kubernetes")
     run(tmp_path / "redirected", f"{base}/redirect", "kubernetes")
-    with pytest.raises(artifacts.ArtifactError, match=r"redirects from https to http://127\.0\.0\.1"):
+    with pytest.raises(ArtifactError, match=r"redirects from https to http://127\.0\.0\.1"):
         run(tmp_path / "downgraded", f"{base}/downgrade", "kubernetes")
     assert not (tmp_path / "downgraded/artifacts/kubernetes/1.0.0-amd64").exists()
 
@@ -277,8 +277,8 @@ def test_https_works_with_a_ca_and_never_becomes_http(
 def test_an_archive_without_what_is_wanted(tmp_path: Path) -> None:
     packed = tmp_path / "archive"
     packed.write_bytes(tar_of(ctr=b"client"))
-    with pytest.raises(artifacts.ArtifactError, match="the archive has no bin/containerd"):
+    with pytest.raises(ArtifactError, match="the archive has no bin/containerd"):
         downloads.unpack(packed, {"containerd": "bin/containerd", "ctr": "bin/ctr"}, tmp_path)
     packed.write_bytes(b"<html>sign in</html>")
-    with pytest.raises(artifacts.ArtifactError, match="no archive that can be read"):
+    with pytest.raises(ArtifactError, match="no archive that can be read"):
         downloads.unpack(packed, {"ctr": "bin/ctr"}, tmp_path)

@@ -10,8 +10,15 @@ from typing import Any
 
 import pytest
 from ansible_collections.kubescale.fleet.plugins.modules import node_artifacts
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import sources
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import Builder
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.cache import Cache, Step
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import (
+    ArtifactError,
+    load_pins,
+    machine_architecture,
+    versioned_pins,
+)
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.common import paths
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet import preflight
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.preflight import Setting
@@ -29,11 +36,11 @@ MIRRORS = {host: f"https://mirror.example/{host}" for host in HOSTS}
 
 
 def request_for(directory: Path, versions: dict[str, Any] | None = None, **mirrors: str) -> sources.Request:
-    cache = artifacts.Cache(directory, artifacts.versioned_pins(versions), "amd64")
-    return sources.Request(artifacts.Builder(cache), mirrors)
+    cache = Cache(directory, versioned_pins(versions), "amd64")
+    return sources.Request(Builder(cache), mirrors)
 
 
-def make(step: artifacts.Step) -> None:
+def make(step: Step) -> None:
     """Put into the cache what tells that a step is made."""
     step.record.parent.mkdir(parents=True, exist_ok=True)
     if step.product.suffix == ".tar":
@@ -54,7 +61,7 @@ def online(monkeypatch: pytest.MonkeyPatch) -> set[str]:
 
 
 def test_pins_of_downloads_are_whole() -> None:
-    pins = artifacts.load_pins()
+    pins = load_pins()
     for name, recipe in pins["components"].items():
         for item in recipe.get("downloads", []):
             assert set(item["sha256"]) in (set(), {"amd64", "arm64"}), name
@@ -71,12 +78,10 @@ def test_pins_of_downloads_are_whole() -> None:
 
 def test_what_can_be_downloaded_is_no_part_of_a_builds_digest(tmp_path: Path) -> None:
     before = {step.name: step.digest for step in request_for(tmp_path).builder.steps()}
-    pins = artifacts.versioned_pins({"runc": {"version": "1.4.3", "sha256": {"amd64": GIVEN}}})
+    pins = versioned_pins({"runc": {"version": "1.4.3", "sha256": {"amd64": GIVEN}}})
     digest = {"registry.k8s.io/pause": f"sha256:{GIVEN}"}
-    pins = artifacts.versioned_pins({"pause": {"version": "3.10.2", "digests": digest}}) | {
-        "components": pins["components"]
-    }
-    builder = artifacts.Builder(artifacts.Cache(tmp_path, pins, "amd64"))
+    pins = versioned_pins({"pause": {"version": "3.10.2", "digests": digest}}) | {"components": pins["components"]}
+    builder = Builder(Cache(tmp_path, pins, "amd64"))
     assert {step.name: step.digest for step in builder.steps()} == before
 
 
@@ -89,7 +94,7 @@ def test_upstream_downloads_files_and_leaves_images_to_machines(tmp_path: Path) 
 
 
 def test_upstream_says_how_to_give_a_checksum(tmp_path: Path) -> None:
-    with pytest.raises(artifacts.ArtifactError) as raised:
+    with pytest.raises(ArtifactError) as raised:
         sources.upstream(request_for(tmp_path, {"runc": {"version": "1.4.9"}}))
     url = "https://github.com/opencontainers/runc/releases/download/v1.4.9/runc.amd64"
     how = f"artifacts_versions: {{runc: {{version: 1.4.9, sha256: {{amd64: {{runc.amd64: <SHA-256 of {url}>}}}}}}}}"
@@ -98,13 +103,13 @@ def test_upstream_says_how_to_give_a_checksum(tmp_path: Path) -> None:
 
 def test_mirror_wants_one_for_every_host(tmp_path: Path) -> None:
     some = {host: url for host, url in MIRRORS.items() if host not in ("ghcr.io", "github.com")}
-    with pytest.raises(artifacts.ArtifactError, match=r"artifacts_mirrors has no mirror of ghcr\.io, github\.com"):
+    with pytest.raises(ArtifactError, match=r"artifacts_mirrors has no mirror of ghcr\.io, github\.com"):
         sources.mirror(request_for(tmp_path, **some))
     assert sources.mirror(request_for(tmp_path, UNPINNED, **MIRRORS)).steps
 
 
 def test_build_refuses_versions_that_it_cannot_make(tmp_path: Path) -> None:
-    with pytest.raises(artifacts.ArtifactError, match="artifacts_versions has another one of runc"):
+    with pytest.raises(ArtifactError, match="artifacts_versions has another one of runc"):
         sources.build(request_for(tmp_path, {"runc": {"version": "1.4.9"}}))
 
 
@@ -148,14 +153,14 @@ def test_auto_builds_everything_where_nothing_answers(tmp_path: Path, online: se
 
 def test_auto_does_not_build_a_version_that_was_given(tmp_path: Path, online: set[str]) -> None:
     online.clear()
-    with pytest.raises(artifacts.ArtifactError, match=r"runc 1\.4\.9: no checksum is known"):
+    with pytest.raises(ArtifactError, match=r"runc 1\.4\.9: no checksum is known"):
         sources.auto(request_for(tmp_path, {"runc": {"version": "1.4.9"}}))
     kind = kinds(sources.auto(request_for(tmp_path, {"metrics_server": {"version": "0.9.9"}})))
     assert kind["image registry.k8s.io/metrics-server/metrics-server:v0.9.9"] == "note"
 
 
 def test_a_version_is_given_with_its_checksum() -> None:
-    pins = artifacts.versioned_pins(
+    pins = versioned_pins(
         {
             "runc": {"version": "1.4.9", "sha256": {"arm64": GIVEN}},
             "containerd": {"version": "2.3.9", "sha256": {"amd64": {CONTAINERD: GIVEN}}},
@@ -165,7 +170,7 @@ def test_a_version_is_given_with_its_checksum() -> None:
     assert pins["components"]["runc"]["downloads"][0]["sha256"] == {"arm64": GIVEN}
     assert pins["components"]["containerd"]["downloads"][0]["sha256"] == {"amd64": GIVEN}
     assert next(image["digest"] for image in pins["images"] if image["component"] == "pause") == f"sha256:{GIVEN}"
-    assert "given" not in artifacts.load_pins()["components"]["runc"]
+    assert "given" not in load_pins()["components"]["runc"]
 
 
 @pytest.mark.parametrize(
@@ -193,8 +198,8 @@ def test_a_version_is_given_with_its_checksum() -> None:
     ],
 )
 def test_versions_that_are_wrong(versions: dict[str, Any], text: str) -> None:
-    with pytest.raises(artifacts.ArtifactError) as raised:
-        artifacts.versioned_pins(versions)
+    with pytest.raises(ArtifactError) as raised:
+        versioned_pins(versions)
     assert text in str(raised.value)
 
 
@@ -252,7 +257,7 @@ def test_mirrors_come_and_go_and_others_files_stay(tmp_path: Path) -> None:
 
 
 def test_a_machine_of_another_architecture_is_told_what_to_do(tmp_path: Path) -> None:
-    other, name = ("aarch64", "arm64") if artifacts.machine_architecture() == "amd64" else ("x86_64", "amd64")
+    other, name = ("aarch64", "arm64") if machine_architecture() == "amd64" else ("x86_64", "amd64")
     done = subprocess.run(
         ["ansible", "localhost", "-m", "kubescale.fleet.node_artifacts", "-a", f"binaries=runc architecture={other}"],
         cwd=paths.COLLECTION,

@@ -13,7 +13,8 @@ from types import SimpleNamespace
 import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.action import kind as action
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import Cache, versioned_pins
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.cache import Cache
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import versioned_pins
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines import kind as module
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines import signing
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines.kind import Engine, Kind, KindError, NodeImage

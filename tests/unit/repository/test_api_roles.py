@@ -11,7 +11,7 @@ import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.sample_apps import sample_entries
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import load_pins
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import load_pins
 
 from tests import rendering
 from tests.rendering import CERTIFICATE

@@ -7,11 +7,11 @@ import stat
 from pathlib import Path
 from typing import Any
 
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import build as artifacts
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import load_pins
 from independent import Cluster
 from testinfra.host import Host
 
-PINS = artifacts.load_pins()["components"]
+PINS = load_pins()["components"]
 
 
 def test_machines_are_of_the_debian_release_that_was_asked_for(
