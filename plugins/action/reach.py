@@ -21,7 +21,7 @@ from ..plugin_utils.apps.catalogue import all_entries, reader
 from ..plugin_utils.apps.model import App, AppError
 from ..plugin_utils.apps.parse import parse_pairs
 from ..plugin_utils.apps.workloads import examine_workloads
-from ..plugin_utils.common.components import COMPONENTS
+from ..plugin_utils.common.components import COMPONENTS, Cluster, describe_cluster
 from ..plugin_utils.common.entry import Source
 from ..plugin_utils.common.origin import where_in
 from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError, connect
@@ -29,7 +29,8 @@ from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError, connect
 display = Display()
 
 LEAST_PYTHON = (3, 9)
-#: Roles that may serve an API group; only one of them does, the first unless the cluster's variables say otherwise.
+RESOURCE_METRICS, EXTERNAL_METRICS = "metrics.k8s.io", "external.metrics.k8s.io"
+#: Roles that may serve an API group; the variables of a cluster choose one of them.
 API_GROUPS = {
     group: tuple(component.role for component in COMPONENTS if group in component.serves)
     for group in dict.fromkeys(group for component in COMPONENTS for group in component.serves)
@@ -70,17 +71,17 @@ def judge(found: dict[str, Any], before: float, after: float) -> list[str]:
     return lacks
 
 
-def servers_of_groups(resources: str, external: bool) -> dict[str, str]:
-    """The role that serves each API group, where ``resources`` is the owner of metrics.k8s.io.
-
-    ``external``: the adapter serves external metrics, too.
-    """
-    roles = {group: candidates[0] for group, candidates in API_GROUPS.items()}
-    if resources == "adapter":
-        roles["metrics.k8s.io"] = "prometheus_adapter"
-    if not external:
-        del roles["external.metrics.k8s.io"]
-    return roles
+def servers_of_groups(cluster: Cluster, external: bool) -> dict[str, str]:
+    """Return the role that serves each API group; ``external`` means that the adapter serves external metrics, too."""
+    return {
+        group: component.role
+        for component in COMPONENTS
+        for group in component.serves
+        if component.role in cluster.present
+        and component.flavor in ("", cluster.flavor)
+        and (group != RESOURCE_METRICS or component.role == cluster.resource_metrics)
+        and (group != EXTERNAL_METRICS or external)
+    }
 
 
 def is_selected(role: str, run_tags: Collection[str], skip_tags: Collection[str]) -> bool:
@@ -137,9 +138,8 @@ class ActionModule(ActionBase):
 
     def _workloads(self, api: Api, variables: dict[str, Any]) -> str:
         """Say which apps cannot be scaled as the cluster's variables want it, if this run would scale them."""
-        value = reader(variables, self._templar.template, self._loader.load_from_file)
         chosen = is_selected("hpa", variables["ansible_run_tags"], variables["ansible_skip_tags"])
-        if not chosen or value("hpa_state", "hpa") != "present":
+        if not chosen or "hpa" not in describe_cluster(variables, self._templar.template).present:
             return ""
         findings = examine_workloads(api, self._apps(variables))
         for text in findings.warnings:
@@ -152,13 +152,10 @@ class ActionModule(ActionBase):
 
     def _served_by_others(self, api: Api, variables: dict[str, Any], result: dict[str, Any]) -> str:
         """Say which APIs that this run would serve somebody else serves; roles find what else is in their way."""
-        flavor = self._templar.template(variables.get("prometheus_flavor", "operator"))
         groups = {
             group: role
             for group, role in self._servers(variables).items()
-            if (role, flavor) != ("prometheus", "standalone")  # which serves no API
-            and is_selected(role, variables["ansible_run_tags"], variables["ansible_skip_tags"])
-            and self._templar.template(variables.get(f"{role}_state", "present")) == "present"
+            if is_selected(role, variables["ansible_run_tags"], variables["ansible_skip_tags"])
             and not boolean(self._templar.template(variables.get(f"{role}_adopt", False)))
         }
         # One of ours may have it until another one of ours takes it.
@@ -170,7 +167,7 @@ class ActionModule(ActionBase):
         lines = [f"- {ref} {owner}" for ref, owner, _group in found]
         taken = {entry[2] for entry in found}
         advice = list(dict.fromkeys(how_to_adopt(role) for group, role in groups.items() if group in taken))
-        if "external.metrics.k8s.io" in taken:
+        if EXTERNAL_METRICS in taken:
             advice.append("To leave external metrics alone to their owner, set external_metrics_owner to none.")
         return "\n".join(
             [
@@ -183,11 +180,11 @@ class ActionModule(ActionBase):
 
     def _servers(self, variables: Mapping[str, Any]) -> dict[str, str]:
         """The role that serves each API group on this cluster."""
-        value = reader(variables, self._templar.template, self._loader.load_from_file)
-        external = False
-        if value("external_metrics_owner", "") in (None, "adapter"):
-            external = any(metric.external for app, _unused in self._apps(variables) for metric in app.metrics)
-        return servers_of_groups(value("resource_metrics_owner", "") or "metrics_server", external)
+        cluster = describe_cluster(variables, self._templar.template)
+        external = cluster.external_metrics and any(
+            metric.external for app, _unused in self._apps(variables) for metric in app.metrics
+        )
+        return servers_of_groups(cluster, external)
 
     def _apps(self, variables: Mapping[str, Any]) -> list[tuple[App, Source]]:
         """Return the autoscaled apps of this cluster. They are read once per task."""

@@ -43,7 +43,13 @@ if TYPE_CHECKING:
 
 
 #: What most tasks on clusters are made of.
-NEEDED = ("action.apply_set", "action.apply_set_ready", "action.service_certificate", "lookup.artifact_version")
+NEEDED = (
+    "action.apply_set",
+    "action.apply_set_ready",
+    "action.service_certificate",
+    "lookup.artifact_version",
+    "lookup.cluster",
+)
 
 
 def load_needed() -> None:

@@ -80,9 +80,4 @@ class LookupModule(LookupBase):
         self, terms: list[str] | None = None, variables: Mapping[str, Any] | None = None, **kwargs: object
     ) -> list[dict[str, Any]]:
         """Return the dictionary; see RETURN."""
-        known = variables or {}
-
-        def value(name: str, default: object) -> object:
-            return self._templar.template(known[name]) if name in known else default
-
-        return [describe_cluster(value)._asdict()]
+        return [describe_cluster(variables or {}, self._templar.template)._asdict()]

@@ -19,19 +19,21 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.operation
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.parent import sets_of
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import OF_LABEL, History
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.rollback import Target, plan_rollback, roll_back
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.components import COMPONENTS
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import connect
 
 import conftest
 
 from .cluster import BINARIES, control_plane, deployments_become_ready, find_binary
 
+APPLIED = list(dict.fromkeys(component.role for component in COMPONENTS))
 BINARIES.setdefault("promtool", ("prometheus", "promtool"))
 
-# In the order of the playbooks. Nothing answers behind an APIService here, and a namespace only goes away while all of
-# them answer: the two that bring one are removed first.
-ROLES = ["prometheus", "node_exporter", "kube_state_metrics", "alertmanager", "grafana"]
-ROLES += ["demo_app", "hpa"]
+# Nothing answers behind an APIService here, and a namespace only goes away while all of them answer: the two that bring
+# one are removed first.
 AGGREGATED = ["metrics_server", "prometheus_adapter"]
+#: Flannel is for clusters made of machines, and sample apps are there only where they are named.
+ROLES = [role for role in APPLIED if role not in (*AGGREGATED, "cni", "sample_apps")]
 KINDS = [
     ("v1", "Namespace"),
     ("v1", "ConfigMap"),

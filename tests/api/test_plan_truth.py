@@ -17,6 +17,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.components import COMPONENTS
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet import plan, run_record
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Api, ApiError, connect
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import parse_definition
@@ -25,15 +26,11 @@ import conftest
 
 from .cluster import control_plane
 
+#: All that need no machines, without those that bring an API that nobody serves here.
 BASE = [
-    "prometheus",
-    "node_exporter",
-    "kube_state_metrics",
-    "alertmanager",
-    "grafana",
-    "demo_app",
-    "sample_apps",
-    "hpa",
+    role
+    for role in dict.fromkeys(component.role for component in COMPONENTS)
+    if role not in ("cni", "metrics_server", "prometheus_adapter")
 ]
 SHOP = {
     "name": "shop",

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -101,11 +101,12 @@ class Cluster(NamedTuple):
     namespaces: dict[str, dict[str, Any]]
 
 
-def describe_cluster(value: Callable[[str, Any], Any]) -> Cluster:
-    """Return what the variables of a cluster decide.
+def describe_cluster(variables: Mapping[str, Any], template: Callable[[Any], Any]) -> Cluster:
+    """Return what the variables of a cluster decide; ``template`` resolves a value."""
 
-    ``value`` returns a variable by its name and default.
-    """
+    def value(name: str, default: object) -> Any:  # noqa: ANN401
+        return template(variables[name]) if name in variables else default
+
     flavor = str(value("prometheus_flavor", OPERATOR))
     mine = [component for component in COMPONENTS if component.flavor in ("", flavor)]
     present = [component.role for component in mine if value(f"{component.role}_state", "present") == "present"]

@@ -11,6 +11,7 @@ import yaml
 from ansible_collections.kubescale.fleet.plugins.action.reach import servers_of_groups
 from ansible_collections.kubescale.fleet.plugins.lookup.metrics_server_resources import requests_for
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.rules import adapter_rights
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.components import describe_cluster
 
 from tests.unit.repository.test_api_roles import of_kind, render
 
@@ -120,10 +121,13 @@ def test_what_is_said_about_resources_is_kept() -> None:
 
 
 def test_who_else_must_not_serve_an_api() -> None:
-    groups = servers_of_groups("metrics_server", external=True)
+    groups = servers_of_groups(describe_cluster({}, str), external=True)
+    assert groups["monitoring.coreos.com"] == "prometheus"
     assert groups["metrics.k8s.io"] == "metrics_server"
     assert groups["external.metrics.k8s.io"] == "prometheus_adapter"
-    groups = servers_of_groups("adapter", external=False)
+    variables = {"resource_metrics_owner": "adapter", "prometheus_flavor": "standalone"}
+    groups = servers_of_groups(describe_cluster(variables, str), external=False)
+    assert "monitoring.coreos.com" not in groups
     assert groups["metrics.k8s.io"] == "prometheus_adapter"
     assert "external.metrics.k8s.io" not in groups
 

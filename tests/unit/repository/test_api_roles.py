@@ -12,6 +12,7 @@ import yaml
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.sample_apps import sample_entries
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import load_pins
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.components import COMPONENTS
 
 from tests import rendering
 from tests.rendering import CERTIFICATE
@@ -19,18 +20,8 @@ from tests.rendering import CERTIFICATE
 FLAVORS = ["operator", "standalone"]
 ROLES = Path(__file__).resolve().parents[3] / "roles"
 PINS = load_pins()["components"]
-NAMES = [
-    "alertmanager",
-    "demo_app",
-    "grafana",
-    "hpa",
-    "kube_state_metrics",
-    "metrics_server",
-    "node_exporter",
-    "prometheus",
-    "prometheus_adapter",
-    "sample_apps",
-]
+#: Flannel needs more rights than the others, and is not labelled as they are.
+NAMES = sorted({component.role for component in COMPONENTS} - {"cni"})
 WORKLOADS = {"Deployment", "DaemonSet", "StatefulSet"}
 # These only exist once the operator's custom resource definitions do, which the first of them brings.
 NEED_OPERATOR = {"prometheus", "alertmanager"}
