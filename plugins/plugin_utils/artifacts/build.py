@@ -34,6 +34,7 @@ from urllib.parse import urlsplit
 import yaml
 import zstandard
 
+from ..common.errors import FleetError
 from ..common.paths import COLLECTION
 
 ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
@@ -57,7 +58,7 @@ ENVIRONMENTS = {
 OWN_REPOSITORIES = "localhost/"
 
 
-class ArtifactError(Exception):
+class ArtifactError(FleetError):
     """Something cannot be built or found; the message says what, why, and what to do."""
 
 

@@ -24,6 +24,7 @@ from cryptography import x509
 
 from ...module_utils.node import SERVING_CERTIFICATE
 from ..artifacts.build import Cache, digest_of, write_json
+from ..common.errors import FleetError
 from ..common.paths import COLLECTION
 from ..kube.client import RESTART, connect
 from .sandbox import (
@@ -48,7 +49,7 @@ MODULES = Path("/lib/modules")
 CAP_SYS_RESOURCE = 24
 
 
-class KindError(Exception):
+class KindError(FleetError):
     """The cluster cannot be made or removed; the message says why and what to do."""
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import Any
 
 from ..artifacts.build import ArtifactError, make_root_filesystem
+from ..common.errors import FleetError
 
 CLUSTER_LABEL = "kubescale.fleet/cluster"
 SETTINGS_LABEL = "kubescale.fleet/settings"
@@ -62,7 +63,7 @@ COMPLETE = ("running", "exited", "paused", "stopped")
 TOOLS = {"podman": "podman", "runc": "runc", "mmdebstrap": "mmdebstrap", "iptables": "iptables", "ip": "iproute2"}
 
 
-class SandboxError(Exception):
+class SandboxError(FleetError):
     """The machines cannot be made or removed; the message says why and what to do."""
 
 
