@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-# The action plugin of the same name does the work; this file is its documentation.
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: node_artifacts
 short_description: Put binaries and images from the controller's cache on a machine
@@ -43,14 +43,9 @@ options:
         somebody else wrote are left alone, and one in the way is an error.
     type: dict
     default: {}
-  versions:
-    description: Versions other than the pinned ones, as in O(kubescale.fleet.artifacts#module:versions).
-    type: dict
-    default: {}
-  sample_apps:
-    description: Names of sample apps whose images workers get, too, as a list or as a text that is one in YAML.
-    type: raw
-    default: []
+extends_documentation_fragment:
+  - kubescale.fleet.artifacts
+  - kubescale.fleet.artifacts.versions
 """
 
 EXAMPLES = r"""
