@@ -1,105 +1,63 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Action plugin of kubescale.fleet.apply_set: works in the controller's process, documented in the module."""
+"""Apply, prune or remove one set of objects."""
 
 from __future__ import annotations
 
 import functools
 import re
-import time
 from collections.abc import Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
 from ..plugin_utils.applyset.apply import ApplySet
 from ..plugin_utils.applyset.operation import Assumed, Handover, Options, SharedNamespace
 from ..plugin_utils.applyset.outcome import ApplySetError, ForeignError
 from ..plugin_utils.applyset.ownership import how_to_adopt
-from ..plugin_utils.applyset.revisions import KEPT
 from ..plugin_utils.applyset.run_facts import APPLIED_SETS, ASSUMED, applied_sets, facts_of
 from ..plugin_utils.apps.scrape_jobs import load_jobs_meanwhile
+from ..plugin_utils.common.action import Bound
+from ..plugin_utils.common.errors import FleetError
 from ..plugin_utils.common.origin import untagged
-from ..plugin_utils.common.runs import run_id
-from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
+from ..plugin_utils.kube.action import ClusterAction
+from ..plugin_utils.kube.client import RESTART, ApiError
 from ..plugin_utils.kube.manifests import DefinitionError, parse_definition
 from ..plugin_utils.kube.waiting import NotReadyError
 
-display = Display()
-
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
-ARGUMENTS: dict[str, Any] = {
-    "name": {"type": "str", "required": True},
-    "kubeconfig": {"type": "path", "required": True},
-    "context": {"type": "str"},
-    "parent_namespace": {"type": "str", "default": "kube-system"},
-    "state": {"type": "str", "choices": ["present", "absent"], "default": "present"},
-    "definition": {"type": "raw"},
-    "files": {"type": "list", "elements": "path", "default": []},
-    "shared_namespaces": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {"name": {"type": "str", "required": True}, "labels": {"type": "dict", "default": {}}},
-    },
-    "force_conflicts": {"type": "bool", "default": False},
-    "adopt": {"type": "bool", "default": False},
-    "take_from": {"type": "list", "elements": "str", "default": []},
-    "hand_over": {
-        "type": "list",
-        "elements": "dict",
-        "default": [],
-        "options": {name: {"type": "str", "required": True} for name in ("kind", "name", "to")},
-    },
-    "revisions": {"type": "int", "default": KEPT},
-    "wait": {"type": "bool", "default": True},
-    "wait_timeout": {"type": "int", "default": 300},
-}
 
 
-class ActionModule(ActionBase):
-    """Apply, prune or remove one set of objects."""
+class ActionModule(ClusterAction):
+    """The action of the module `apply_set`."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-    _supports_diff = True
+    BOUNDS = (Bound("wait_timeout", least=1), Bound("revisions", least=0))
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Result of the task: changed, objects, revision, diff. Raises AnsibleActionFail for wrong arguments."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        started = time.monotonic()
-        _unused, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
+    def act(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Apply or remove the set, and return what changed."""
         if not NAME.fullmatch(args["name"]) or len(args["name"]) > 253:
             raise AnsibleActionFail(
                 f"name is {args['name']!r}; it must be lowercase letters, digits, '-' and '.', as it names a ConfigMap"
             )
-        if args["wait_timeout"] < 1:
-            raise AnsibleActionFail(f"wait_timeout is {args['wait_timeout']}; it must be 1 second or more")
-        if args["revisions"] < 0:
-            raise AnsibleActionFail(f"revisions is {args['revisions']}; it must be 0 or more")
-        check = bool(self._task.check_mode)
+        check = self.check
         try:
             objects = parse_definition(args["definition"], args["files"]) if args["state"] == "present" else []
-            if check and not Path(args["kubeconfig"]).expanduser().exists():
-                return result | {"set": args["name"]} | missing_cluster(args["kubeconfig"], args["state"])
-            api = connect(args["kubeconfig"], args["context"], RESTART)
-            run = run_id(task_vars)
-        except (DefinitionError, KubeconfigError, ValueError) as error:
+            if check and not self.is_made:
+                return {"set": args["name"]} | missing_cluster(args["kubeconfig"], args["state"])
+            api, run = self.connect(RESTART), self.run_id
+        except FleetError as error:
             raise AnsibleActionFail(f"set {args['name']}: {error}") from None
-        host = (task_vars or {}).get("inventory_hostname", "")
+        task_vars = self.variables
+        result: dict[str, Any] = {}
 
         def say(text: str) -> None:
-            display.display(f"[{host}] {args['name']}: {text}")
+            self.say(f"{args['name']}: {text}")
 
         options = Options(
             namespace=args["parent_namespace"],
             check=check,
-            diff=bool(self._task.diff),
+            diff=self.diff,
             force=args["force_conflicts"],
             adopt=args["adopt"],
             timeout=args["wait_timeout"],
@@ -140,8 +98,8 @@ class ActionModule(ActionBase):
         result["ansible_facts"] = {APPLIED_SETS: others if args["state"] == "absent" else [*others, args["name"]]}
         if check or ASSUMED in facts_of(task_vars):
             result["ansible_facts"][ASSUMED] = asdict(applied.assumed()) if check else {}
-        result["seconds"] = round(time.monotonic() - started, 2)
-        if self._task.diff:
+        result["seconds"] = self.seconds
+        if self.diff:
             result["diff"] = outcome.diff
         if warnings := [*outcome.warnings, *dict.fromkeys(api.warnings)]:
             result["warnings"] = [f"set {args['name']}: {warning}" for warning in warnings]

@@ -1,101 +1,68 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Action plugin of kubescale.fleet.gate: works in the controller's process, documented in the module."""
+"""Wait until a cluster is well enough for the next ones to be worked on."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-
 from ..plugin_utils.applyset.outcome import ApplySetError
 from ..plugin_utils.applyset.ready import wait_for_sets
-from ..plugin_utils.apps.model import App, AppError
+from ..plugin_utils.apps.model import App
 from ..plugin_utils.apps.parse import parse_apps
+from ..plugin_utils.common.action import Bound
 from ..plugin_utils.fleet import gate, run_record
 from ..plugin_utils.fleet.gate import Baseline, Look
 from ..plugin_utils.health.checks.nodes import nodes_ready
 from ..plugin_utils.health.doctor import Diagnosis, examine
 from ..plugin_utils.health.examination import HastyReader, circumstances
-from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError, connect
+from ..plugin_utils.kube.action import ClusterAction
+from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError
 from ..plugin_utils.kube.prometheus import SERVICES, PrometheusError
 from ..plugin_utils.kube.waiting import NotReadyError
 
-display = Display()
-
-#: File in the state directory of a cluster with what was so before; it goes when the cluster has passed.
+#: File in the state directory of a cluster with its state before a run. The file goes when the cluster has passed.
 BASELINE = "gate.json"
 PARENTS = "kube-system"
-ARGUMENTS: dict[str, Any] = {
-    "kubeconfig": {"type": "path", "required": True},
-    "context": {"type": "str"},
-    "state": {"type": "str", "choices": ["before", "passed"], "default": "passed"},
-    "apps": {"type": "list", "elements": "dict", "default": []},
-    "prometheus": {"type": "str", "choices": [*SERVICES, "none"], "default": "operator"},
-    "state_dir": {"type": "path", "required": True},
-    "timeout": {"type": "float", "default": 120.0},
-    "soak": {"type": "float", "default": 60.0},
-    "fresh": {"type": "bool", "default": False},
-}
 
 
-class ActionModule(ActionBase):
-    """Note how a cluster is, or wait until it is well."""
+class ActionModule(ClusterAction):
+    """The action of the module `gate`."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
+    BOUNDS = (Bound("timeout", least=0), Bound("soak", least=0))
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Result of the task: checks, seconds. Raises AnsibleActionFail for wrong arguments."""
-        result: dict[str, Any] = super().run(tmp, task_vars) | {"changed": False}
-        started = time.monotonic()
-        _unused, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        if args["timeout"] < 0 or args["soak"] < 0:
-            raise AnsibleActionFail(
-                f"timeout is {args['timeout']:g} and soak {args['soak']:g}; both must be 0 seconds or more"
-            )
-        variables = task_vars or {}
-        cluster = variables.get("cluster_name", variables.get("inventory_hostname", ""))
+    def act(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Note the state of a cluster, or wait until it is well."""
         file = Path(args["state_dir"]) / BASELINE
-        if self._task.check_mode:
-            return result | {"msg": "check mode: not looked, as nothing was changed"}
-        try:
-            apps = parse_apps(args["apps"])
-            api = connect(args["kubeconfig"], args["context"])
-            if args["state"] == "before":
-                return result | {"msg": note(api, args, file)}
-            passed, looks, soak = self.wait(api, cluster, apps, args, file, variables)
-        except (ApiError, PrometheusError, KubeconfigError) as error:
-            if args["state"] == "before":
-                # What is wrong is for the run to say; that nothing is known of before makes its gate stricter.
-                return result | {"msg": f"what is so before the run is not known: {error}"}
-            raise AnsibleActionFail(f"gate of {cluster}: {error}") from None
-        except (AppError, OSError) as error:
-            raise AnsibleActionFail(f"gate of {cluster}: {error}") from None
-        result |= {"checks": [asdict(each) for each in looks], "seconds": round(time.monotonic() - started, 2)}
+        if self.check:
+            return {"msg": "check mode: not looked, as nothing was changed"}
+        apps = parse_apps(args["apps"])
+        if args["state"] == "before":
+            try:
+                return {"msg": note(self.connect(), args, file)}
+            except (ApiError, PrometheusError, KubeconfigError) as error:
+                # The run reports the error. Its gate is stricter, as every alert that fires counts as new.
+                return {"msg": f"what is so before the run is not known: {error}"}
+        passed, looks, soak = self.wait(self.connect(), apps, args, file)
+        result = {"checks": [asdict(each) for each in looks], "seconds": self.seconds}
         if passed:
             file.unlink(missing_ok=True)
-            display.display(f"[{cluster}] gate passed: {gate.describe(looks)}")
+            self.say(f"gate passed: {gate.describe(looks)}")
             return result | {"msg": f"all held for {soak:g} s"}
         wrong = [each for each in looks if not each.ok]
         lines = [f"- {each.name}: {each.evidence}" for each in wrong]
-        title = f"Cluster {cluster} does not pass its gate, {len(wrong)} of {len(looks)} checks do not hold:"
+        title = f"Cluster {self.cluster} does not pass its gate, {len(wrong)} of {len(looks)} checks do not hold:"
         return result | {"failed": True, "msg": "\n".join([title, *lines])}
 
     def wait(
-        self, api: Api, cluster: str, apps: Sequence[App], args: Mapping[str, Any], file: Path,
-        variables: Mapping[str, Any],
-    ) -> tuple[bool, Sequence[Look], float]:  # fmt: skip
-        """Wait until the cluster is well; gives the last looks, and for how many seconds they had to hold."""
+        self, api: Api, apps: Sequence[App], args: Mapping[str, Any], file: Path
+    ) -> tuple[bool, Sequence[Look], float]:
+        """Wait until the cluster is well. Return the last looks, and the seconds for which they had to hold."""
         baseline = gate.read_baseline(file, identity(api))
-        soak = 0.0 if gate.is_unchanged(run_record.current(), cluster, baseline) else args["soak"]
+        soak = 0.0 if gate.is_unchanged(run_record.current(), self.cluster, baseline) else args["soak"]
         service = SERVICES.get(args["prometheus"])
         hasty = HastyReader(api)
 
@@ -105,7 +72,7 @@ class ActionModule(ActionBase):
 
         def diagnose(chosen: Sequence[App]) -> Diagnosis:
             flavor = args["prometheus"] if service else "operator"
-            settings = circumstances(api, apps, flavor, variables, self._templar.template)
+            settings = circumstances(api, apps, flavor, self.variables, self._templar.template)
             return examine(hasty, chosen, settings, [nodes_ready])
 
         def nodes(_patience: float) -> Look:
@@ -119,7 +86,7 @@ class ActionModule(ActionBase):
             return gate.look_at_alerts(now, baseline.alerts if baseline else None)
 
         def say(text: str) -> None:
-            display.display(f"[{cluster}] gate: {text}")
+            self.say(f"gate: {text}")
 
         wanted = {"ready": ready, "nodes": nodes}
         wanted |= {"apps": scaling} if apps else {}
@@ -139,12 +106,12 @@ class ActionModule(ActionBase):
 
 
 def identity(api: Api) -> str:
-    """What tells one cluster from another, whatever it is called."""
+    """Return an identifier of a cluster that does not depend on its name."""
     return str(HastyReader(api).raw(f"/api/v1/namespaces/{PARENTS}")["metadata"]["uid"])
 
 
 def note(api: Api, args: Mapping[str, Any], file: Path) -> str:
-    """Note what is so before a run; return that in words."""
+    """Write the alerts that fire before a run to a file, and return their number in words."""
     cluster = identity(api)
     known = None if args["fresh"] else gate.read_baseline(file, cluster)
     if known:

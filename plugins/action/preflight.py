@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Action kubescale.fleet.preflight: checks the variables of all hosts of the play on the controller, in one task."""
+"""Check the variables of all hosts of the play in one task."""
 
 from __future__ import annotations
 
@@ -10,21 +10,17 @@ from typing import Any
 
 from ansible.errors import AnsibleError
 from ansible.parsing.dataloader import DataLoader
-from ansible.plugins.action import ActionBase
 from ansible.template import Templar
-from ansible.utils.display import Display
 
 from ..plugin_utils.apps.catalogue import all_entries
 from ..plugin_utils.apps.model import AppError
 from ..plugin_utils.apps.parse import examine_apps
+from ..plugin_utils.common.action import Action, display
 from ..plugin_utils.common.entry import Findings
 from ..plugin_utils.common.origin import TEMPLATES_ALLOWED, where_in, where_set
 from ..plugin_utils.common.paths import COLLECTION
 from ..plugin_utils.fleet import preflight
 from ..plugin_utils.fleet.preflight import Setting
-
-display = Display()
-
 
 # Roles that run on machines, with the group they run on; the others run on the hosts of the clusters' APIs.
 MACHINE_ROLES = {"node_prep": "nodes", "control_plane": "control_plane", "worker": "workers"}
@@ -128,18 +124,12 @@ class Problems:
         return f"{', '.join(hosts[: NAMED_HOSTS - 1])} and {len(hosts) - NAMED_HOSTS + 1} more"
 
 
-class ActionModule(ActionBase):
-    """See plugins/modules/preflight.py for its documentation."""
+class ActionModule(Action):
+    """The action of the module `preflight`."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Check all hosts of the play and return all that is wrong at once."""
-        variables: dict[str, Any] = task_vars or {}
-        result = super().run(tmp, variables)
-        self.validate_argument_spec({})
+    def act(self, _args: dict[str, Any]) -> dict[str, Any]:
+        """Check all hosts of the play, and return all problems at once."""
+        variables = self.variables
         roles = self._role_options()
         every_option = dict(preflight.SHARED_VARIABLES)
         every_option |= {name: option for options in roles.values() for name, option in options.items()}
@@ -170,11 +160,11 @@ class ActionModule(ActionBase):
             # Not as a warning: those are shown with the task's result, which a quiet configuration leaves out.
             display.display(f"Mind: {text}", color="yellow")
         lines = problems.lines()
-        if lines:
-            result["failed"] = True
-            count = "1 thing is" if len(lines) == 1 else f"{len(lines)} things are"
-            result["msg"] = f"{count} wrong, nothing was changed:\n" + "\n".join(f"- {line}" for line in lines)
-        return result
+        if not lines:
+            return {}
+        count = "1 thing is" if len(lines) == 1 else f"{len(lines)} things are"
+        title = f"{count} wrong, nothing was changed:"
+        return {"failed": True, "msg": "\n".join([title, *(f"- {line}" for line in lines)])}
 
     def _role_options(self) -> dict[str, dict[str, Any]]:
         """The options of every role of the collection: variable to option, by role."""

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Action kubescale.fleet.reach: proves that a host can be worked on, by one connection."""
+"""Prove by one connection that a host can be worked on."""
 
 from __future__ import annotations
 
@@ -13,20 +13,17 @@ from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
 from ansible.module_utils.parsing.convert_bool import boolean
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 
 from ..plugin_utils.applyset.ownership import how_to_adopt, others_that_serve, set_id
 from ..plugin_utils.apps.catalogue import all_entries, reader
-from ..plugin_utils.apps.model import App, AppError
+from ..plugin_utils.apps.model import App
 from ..plugin_utils.apps.parse import parse_pairs
 from ..plugin_utils.apps.workloads import examine_workloads
+from ..plugin_utils.common.action import Action
 from ..plugin_utils.common.components import COMPONENTS, Cluster, describe_cluster
 from ..plugin_utils.common.entry import Source
 from ..plugin_utils.common.origin import where_in
 from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError, connect
-
-display = Display()
 
 LEAST_PYTHON = (3, 9)
 RESOURCE_METRICS, EXTERNAL_METRICS = "metrics.k8s.io", "external.metrics.k8s.io"
@@ -91,29 +88,19 @@ def is_selected(role: str, run_tags: Collection[str], skip_tags: Collection[str]
     return wanted and not own & set(skip_tags)
 
 
-class ActionModule(ActionBase):
-    """See plugins/modules/reach.py for its documentation."""
+class ActionModule(Action):
+    """The action of the module `reach`."""
 
-    TRANSFERS_FILES = False
-    _supports_check_mode = True
+    _requires_connection = True
     _read: list[tuple[App, Source]] | None = None
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Reach the host, or fail with what to look at."""
-        variables: dict[str, Any] = task_vars or {}
-        result = super().run(tmp, variables)
-        self.validate_argument_spec({})
-        if "clusters" in variables["group_names"]:
-            try:
-                problem = self._reach_api(variables, result)
-            except AppError as error:
-                problem = str(error)
+    def act(self, _args: dict[str, Any]) -> dict[str, Any]:
+        """Reach the host, or fail with the places to look at."""
+        if "clusters" in self.variables["group_names"]:
+            problem = self._reach_api(self.variables, self.result)
         else:
-            problem = self._reach_machine(variables, result)
-        if problem:
-            result["failed"] = True
-            result["msg"] = problem
-        return result
+            problem = self._reach_machine(self.variables, self.result)
+        return {"failed": True, "msg": problem} if problem else {}
 
     def _reach_api(self, variables: dict[str, Any], result: dict[str, Any]) -> str:
         if not variables.get("cluster_existing"):
@@ -143,8 +130,7 @@ class ActionModule(ActionBase):
             return ""
         findings = examine_workloads(api, self._apps(variables))
         for text in findings.warnings:
-            # Not as a warning: those are shown with the task's result, which a quiet configuration leaves out.
-            display.display(f"Mind: {text} [{variables['inventory_hostname']}]", color="yellow")
+            self.warn(text)
         if not findings.errors:
             return ""
         title = f"Cluster {variables['inventory_hostname']} has apps that cannot be scaled so. Nothing was changed:"

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Action plugin of kubescale.fleet.rollout: works in the controller's process, documented in the module."""
+"""Run a playbook on all clusters of the play, ring after ring."""
 
 from __future__ import annotations
 
@@ -18,17 +18,14 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ansible import constants, context
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
 from ansible.utils.vars import load_extra_vars
 
+from ..plugin_utils.common.action import Action, display
 from ..plugin_utils.common.paths import COLLECTION
-from ..plugin_utils.common.runs import RUN_VARIABLE, run_id
+from ..plugin_utils.common.runs import RUN_VARIABLE
 from ..plugin_utils.fleet import rollout, run_record
 from ..plugin_utils.fleet.child_runs import (
     INTERRUPTED,
-    ChildError,
     Children,
     Files,
     Outcome,
@@ -45,20 +42,12 @@ from ..plugin_utils.fleet.preflight import (
 )
 from ..plugin_utils.fleet.rollout import Ring, Rollout, RolloutError, Target
 
-display = Display()
-
 #: Parts of the collection that make what a run does.
 PARTS = ("files", "playbooks", "plugins", "roles")
 STATE, LOCK, FOLDER, MERGED = "rollout.json", "rollout.lock", "rollout", "rollout.record"
 #: Of a ring as a whole, so the same for all of its clusters: variable and default.
 OF_RINGS = {"rollout_parallel": 5, "rollout_max_failures": 0, "rollout_on_failure": "halt"}
 TIMEOUT = "rollout_timeout"
-ON_FAILURE = ("halt", "rollback")
-ARGUMENTS: dict[str, Any] = {
-    "playbook": {"type": "str", "default": "kubescale.fleet.rollout_cluster"},
-    "rollback_playbook": {"type": "str", "default": "kubescale.fleet.rollback"},
-    "restart": {"type": "bool", "default": False},
-}
 
 
 class Place(NamedTuple):
@@ -77,34 +66,22 @@ class Place(NamedTuple):
         return Files(self.folder / FOLDER / f"{name}.log", self.folder / FOLDER / f"{name}.json")
 
 
-class ActionModule(ActionBase):
-    """Roll out to all clusters of the play, ring after ring."""
+class ActionModule(Action):
+    """The action of the module `rollout`."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Result of the task: rollout, changed. Raises AnsibleActionFail when it cannot begin."""
-        result: dict[str, Any] = super().run(tmp, task_vars)
-        _unused, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        variables: dict[str, Any] = task_vars or {}
-        hosts = {name: variables["hostvars"][name] for name in variables["ansible_play_hosts_all"]}
-        try:
-            rings = rings_of(hosts)
-            if self._task.check_mode:
-                tell(plan(rings))
-                return result | {"msg": "check mode: nothing was begun; playbooks/plan.yml says what would change"}
-            options = child_options(context.CLIARGS)
-            state_dir = Path(next(iter(hosts.values()))["cluster_state_dir"]).parent
-            digest = self.digest(rings, args)
-            with the_only_one(state_dir / run_record.FLEET_FOLDER) as place:
-                state = begin(place, rings, digest, args["restart"], run_id(variables))
-                return result | self.roll(place, rings, state, args, options)
-        except (ChildError, RolloutError, ValueError) as error:
-            raise AnsibleActionFail(f"rollout: {error}") from None
-        except OSError as error:
-            raise AnsibleActionFail(f"rollout: its files cannot be used: {error}") from None
+    def act(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Return what is known of the rollout. Raise RolloutError or ChildError if it cannot begin."""
+        hosts = {name: self.variables["hostvars"][name] for name in self.variables["ansible_play_hosts_all"]}
+        rings = rings_of(hosts)
+        if self.check:
+            tell(plan(rings))
+            return {"msg": "check mode: nothing was begun; playbooks/plan.yml says what would change"}
+        options = child_options(context.CLIARGS)
+        state_dir = Path(next(iter(hosts.values()))["cluster_state_dir"]).parent
+        digest = self.digest(rings, args)
+        with the_only_one(state_dir / run_record.FLEET_FOLDER) as place:
+            state = begin(place, rings, digest, args["restart"], self.run_id)
+            return self.roll(place, rings, state, args, options)
 
     def digest(self, rings: Sequence[Ring], args: Mapping[str, Any]) -> str:
         """Stands for all that a rollout is made from."""

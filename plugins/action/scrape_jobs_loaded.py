@@ -1,64 +1,29 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Action plugin of kubescale.fleet.scrape_jobs_loaded: works in the controller's process, documented in the module."""
+"""Bring the scrape jobs of a definition into a running Prometheus."""
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-
-from ..plugin_utils.apps.scrape_jobs import PLACES, ScrapeJobsError, load_jobs
-from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
-from ..plugin_utils.kube.manifests import DefinitionError, parse_definition
-from ..plugin_utils.kube.prometheus import PrometheusError
-from ..plugin_utils.kube.waiting import NotReadyError
-
-display = Display()
-
-ARGUMENTS: dict[str, Any] = {
-    "kubeconfig": {"type": "path", "required": True},
-    "context": {"type": "str"},
-    "definition": {"type": "raw", "required": True},
-    "prometheus_flavor": {"type": "str", "choices": [*PLACES], "default": "operator"},
-    "wait_timeout": {"type": "int", "default": 120},
-}
+from ..plugin_utils.apps.scrape_jobs import load_jobs
+from ..plugin_utils.common.action import Bound
+from ..plugin_utils.kube.action import ClusterAction
+from ..plugin_utils.kube.client import RESTART
+from ..plugin_utils.kube.manifests import parse_definition
 
 
-class ActionModule(ActionBase):
-    """Bring the scrape jobs of a definition into a running Prometheus."""
+class ActionModule(ClusterAction):
+    """The action of the module `scrape_jobs_loaded`."""
 
-    TRANSFERS_FILES = False
-    _requires_connection = False
-    _supports_check_mode = True
+    BOUNDS = (Bound("wait_timeout", least=1),)
 
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Result of the task: changed, jobs, pods, seconds. Raises AnsibleActionFail when it cannot begin."""
-        result: dict[str, Any] = super().run(tmp, task_vars) | {"changed": False, "jobs": [], "pods": []}
-        started = time.monotonic()
-        _unused, args = self.validate_argument_spec(argument_spec=ARGUMENTS)
-        if args["wait_timeout"] < 1:
-            raise AnsibleActionFail(f"wait_timeout is {args['wait_timeout']}; it must be 1 second or more")
-        check = bool(self._task.check_mode)
-        if check and not Path(args["kubeconfig"]).expanduser().exists():
-            return result | {"msg": "the cluster is not made yet, and its Prometheus starts with all jobs"}
-        host = (task_vars or {}).get("inventory_hostname", "")
-
-        def say(text: str) -> None:
-            display.display(f"[{host}] {text}")
-
-        try:
-            objects = parse_definition(args["definition"])
-            api = connect(args["kubeconfig"], args["context"], RESTART)
-            flavor, seconds = args["prometheus_flavor"], args["wait_timeout"]
-            outcome = load_jobs(api, objects, flavor, check, seconds, say)
-            result |= {"changed": bool(outcome.pods), "jobs": outcome.jobs, "pods": outcome.pods}
-        except (DefinitionError, KubeconfigError) as error:
-            raise AnsibleActionFail(str(error)) from None
-        except (ApiError, PrometheusError, ScrapeJobsError, NotReadyError) as error:
-            result |= {"failed": True, "msg": str(error)}
-        return result | {"seconds": round(time.monotonic() - started, 2)}
+    def act(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Load the jobs and return their names and the pods that lacked them."""
+        self.result |= {"jobs": [], "pods": []}
+        if self.check and not self.is_made:
+            return {"msg": "the cluster is not made yet, and its Prometheus starts with all jobs"}
+        objects = parse_definition(args["definition"])
+        flavor, timeout = args["prometheus_flavor"], args["wait_timeout"]
+        outcome = load_jobs(self.connect(RESTART), objects, flavor, self.check, timeout, self.say)
+        return {"changed": bool(outcome.pods), "jobs": outcome.jobs, "pods": outcome.pods, "seconds": self.seconds}

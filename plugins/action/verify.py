@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Checks every link of a cluster's chain, in the controller's own process."""
+"""Check every link of a cluster's chain."""
 
 from __future__ import annotations
 
@@ -10,88 +10,52 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from ansible.utils.display import Display
-
-from ..plugin_utils.apps.model import AppError
 from ..plugin_utils.apps.parse import parse_apps
+from ..plugin_utils.common.action import display
 from ..plugin_utils.health.examination import circumstances
 from ..plugin_utils.health.verify import Result, verify
-from ..plugin_utils.kube.client import ApiError, KubeconfigError, connect
-from ..plugin_utils.kube.prometheus import SERVICES
+from ..plugin_utils.kube.action import ClusterAction
 from ..plugin_utils.report.report import cluster_facts, update_report
 
 
-class ActionModule(ActionBase):
-    """See the module of the same name for options and results."""
+class ActionModule(ClusterAction):
+    """The action of the module `verify`."""
 
-    TRANSFERS_FILES = False
-
-    def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Check, put the result into the report, and fail with every check that does not hold."""
-        super().run(tmp, task_vars)
-        _unused, arguments = self.validate_argument_spec(
-            {
-                "kubeconfig": {"type": "path", "required": True},
-                "apps": {"type": "list", "elements": "dict", "required": True},
-                "timeout": {"type": "float", "default": 300.0},
-                "report": {"type": "path"},
-                "prometheus_flavor": {"type": "str", "choices": [*SERVICES], "default": "operator"},
-            }
+    def act(self, args: dict[str, Any]) -> dict[str, Any]:
+        """Run the checks, write their results into the report, and fail if one does not hold."""
+        if self.check and not self.is_made:
+            return {"checks": [], "msg": f"Nothing to check: {args['kubeconfig']} does not exist yet."}
+        api, apps = self.connect(), parse_apps(args["apps"])
+        settings = circumstances(api, apps, args["prometheus_flavor"], self.variables, self._templar.template)
+        results = verify(
+            api,
+            [] if "hpa" in settings.absent else apps,
+            settings,
+            # In check mode nothing was applied, so there is nothing to wait for.
+            0 if self.check else args["timeout"],
+            lambda line: display.display(f"  verify {self.cluster}: {line}"),
         )
-        variables = task_vars or {}
-        cluster = variables.get("cluster_name", variables.get("inventory_hostname", ""))
-        only_look = self._task.check_mode
-        if only_look and not Path(arguments["kubeconfig"]).expanduser().exists():
-            return {
-                "changed": False,
-                "checks": [],
-                "msg": f"Nothing to check: {arguments['kubeconfig']} does not exist yet.",
-            }
-        display = Display()
-        start = time.monotonic()
-        try:
-            api = connect(arguments["kubeconfig"])
-            apps = parse_apps(arguments["apps"])
-            settings = circumstances(api, apps, arguments["prometheus_flavor"], variables, self._templar.template)
-            results = verify(
-                api,
-                [] if "hpa" in settings.absent else apps,
-                settings,
-                # In check mode nothing was applied, so there is nothing to wait for.
-                0 if only_look else arguments["timeout"],
-                lambda line: display.display(f"  verify {cluster}: {line}"),
-            )
-            results = [with_kubeconfig(result, arguments["kubeconfig"]) for result in results]
-            seconds = round(time.monotonic() - start, 2)
-            failed = [result for result in results if not result.ok]
-            outcome: dict[str, Any] = {
-                "changed": False,
-                "checks": [
-                    {name: getattr(result, name) for name in ("id", "title", "ok", "evidence", "seconds")}
-                    for result in results
-                ],
-                "seconds": seconds,
-                "msg": f"{len(results) - len(failed)} of {len(results)} checks hold, after {seconds:.1f} s",
-            }
-            if arguments["report"] and not only_look:
-                verified = {
-                    "finished": time.time(),
-                    "seconds": seconds,
-                    "checks": [result.as_dict() for result in results],
-                }
-                outcome["report"] = str(
-                    update_report(Path(arguments["report"]), cluster, cluster_facts(api), verify=verified)
-                )
-        except (ApiError, AppError, KubeconfigError, OSError) as error:
-            # Without the cause: ansible-core would append its text, which is in the message already.
-            raise AnsibleActionFail(f"verify {cluster}: {error}") from None
-        if failed and only_look:
+        results = [with_kubeconfig(result, args["kubeconfig"]) for result in results]
+        seconds, count = self.seconds, len(results)
+        failed = [result for result in results if not result.ok]
+        outcome: dict[str, Any] = {
+            "checks": [
+                {name: getattr(result, name) for name in ("id", "title", "ok", "evidence", "seconds")}
+                for result in results
+            ],
+            "seconds": seconds,
+            "msg": f"{count - len(failed)} of {count} checks hold, after {seconds:.1f} s",
+        }
+        if args["report"] and not self.check:
+            checks = [result.as_dict() for result in results]
+            verified = {"finished": time.time(), "seconds": seconds, "checks": checks}
+            page = update_report(Path(args["report"]), self.cluster, cluster_facts(api), verify=verified)
+            outcome["report"] = str(page)
+        if failed and self.check:
             # Not a warning: those are shown with the task's result, which a quiet configuration leaves out.
-            display.display(describe(cluster, failed, len(results)), color="yellow")
+            display.display(describe(self.cluster, failed, count), color="yellow")
         elif failed:
-            outcome.update(failed=True, msg=describe(cluster, failed, len(results)))
+            outcome |= {"failed": True, "msg": describe(self.cluster, failed, count)}
         return outcome
 
 

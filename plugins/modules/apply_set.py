@@ -1,12 +1,7 @@
-#!/usr/bin/python
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Documentation of the action plugin kubescale.fleet.apply_set."""
-
-from __future__ import annotations
-
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
----
 module: apply_set
 short_description: Apply all objects of one component to a Kubernetes cluster, and prune what it no longer names
 version_added: 0.1.0
@@ -25,11 +20,6 @@ options:
       - Name of the set. Its parent is a ConfigMap of that name.
     type: str
     required: true
-  parent_namespace:
-    description:
-      - Namespace of the set's parent. It must exist.
-    type: str
-    default: kube-system
   state:
     description:
       - With V(present), the cluster has exactly the objects of O(definition) and O(files) as members of this set.
@@ -130,11 +120,6 @@ options:
       - Until then, each Prometheus of the role prometheus that is ready loads the scrape jobs that the set asks for.
     type: bool
     default: true
-  wait_timeout:
-    description:
-      - Seconds that the task may wait in all.
-    type: int
-    default: 300
 attributes:
   check_mode:
     support: full
@@ -146,6 +131,8 @@ attributes:
 extends_documentation_fragment:
   - kubescale.fleet.cluster
   - kubescale.fleet.cluster.context
+  - kubescale.fleet.cluster.sets
+  - kubescale.fleet.cluster.wait
 """
 
 EXAMPLES = r"""

@@ -1,12 +1,7 @@
-#!/usr/bin/python
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Documentation of the action plugin kubescale.fleet.apply_set_ready."""
-
-from __future__ import annotations
-
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
----
 module: apply_set_ready
 short_description: Wait until every object of sets made by apply_set is ready
 version_added: 0.1.0
@@ -32,15 +27,11 @@ options:
         ran for none, all sets in O(parent_namespace).
     type: list
     elements: str
-  wait_timeout:
-    description:
-      - Seconds to wait at most.
-    type: int
-    default: 300
 extends_documentation_fragment:
   - kubescale.fleet.cluster
   - kubescale.fleet.cluster.context
   - kubescale.fleet.cluster.sets
+  - kubescale.fleet.cluster.wait
 """
 
 EXAMPLES = r"""

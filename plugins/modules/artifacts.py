@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-# The action plugin of the same name does the work; this file is its documentation.
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: artifacts
 short_description: Fill the controller's cache with every binary and image
@@ -36,17 +36,9 @@ options:
   bundle:
     description: Archive on the controller for O(source=bundle), as M(kubescale.fleet.bundle) writes it.
     type: path
-  versions:
-    description:
-      - Versions other than the pinned ones, by component.
-      - Each has C(version), C(sha256) (by architecture, then by file name; the name may be left out for a component of
-        one file) and C(digests) (of images, by repository).
-    type: dict
-    default: {}
-  sample_apps:
-    description: Names of sample apps whose images are wanted, too, as a list or as a text that is one in YAML.
-    type: raw
-    default: []
+extends_documentation_fragment:
+  - kubescale.fleet.artifacts
+  - kubescale.fleet.artifacts.versions
 """
 
 EXAMPLES = r"""

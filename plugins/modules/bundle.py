@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-# The action plugin of the same name does the work; this file is its documentation.
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: bundle
 short_description: Write or verify a bundle for sites without internet
@@ -31,10 +31,8 @@ options:
     type: str
     choices: [present, verified]
     default: present
-  sample_apps:
-    description: Names of sample apps whose images the archive has, too, as a list or as a text that is one in YAML.
-    type: raw
-    default: []
+extends_documentation_fragment:
+  - kubescale.fleet.artifacts
 """
 
 EXAMPLES = r"""

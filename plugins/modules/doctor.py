@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-# The action plugin of the same name does the work; this file is its documentation.
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: doctor
 short_description: Say where the chain from an app to its autoscaler breaks, and what to do
@@ -22,23 +22,17 @@ attributes:
     support: full
 options:
   apps:
-    description: Entries of autoscaled apps, as the lookup P(kubescale.fleet.autoscaled_apps#lookup) gives them.
-    type: list
-    elements: dict
     required: true
   app:
     description: Names of the apps to examine, with what was seen of each link; all apps, without that, when empty.
     type: list
     elements: str
     default: []
-  prometheus_flavor:
-    description: How Prometheus is run.
-    type: str
-    choices: [operator, standalone]
-    default: operator
 extends_documentation_fragment:
   - kubescale.fleet.cluster
   - kubescale.fleet.document
+  - kubescale.fleet.apps
+  - kubescale.fleet.apps.prometheus
 """
 
 EXAMPLES = r"""

@@ -1,12 +1,7 @@
-#!/usr/bin/python
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Documentation of the action plugin kubescale.fleet.drift."""
-
-from __future__ import annotations
-
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
----
 module: drift
 short_description: Say what in a cluster is not as it was applied, and who changed it
 version_added: 0.1.0
@@ -24,18 +19,12 @@ attributes:
   check_mode:
     description: Changes nothing anyway.
     support: full
-options:
-  component:
-    description:
-      - Names of the sets to compare; V(_) is the same as V(-). All, and objects of sets that are gone, when empty.
-    type: list
-    elements: str
-    default: []
 extends_documentation_fragment:
   - kubescale.fleet.cluster
   - kubescale.fleet.cluster.context
   - kubescale.fleet.cluster.sets
   - kubescale.fleet.document
+  - kubescale.fleet.cluster.components
 """
 
 EXAMPLES = r"""

@@ -1,12 +1,7 @@
-#!/usr/bin/python
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Documentation of the action plugin kubescale.fleet.gate."""
-
-from __future__ import annotations
-
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
----
 module: gate
 short_description: Wait until a cluster is well enough for the next ones to be worked on
 version_added: 0.1.0
@@ -26,13 +21,6 @@ attributes:
     description: Does nothing.
     support: full
 options:
-  kubeconfig:
-    description: Path of the cluster's kubeconfig on the controller.
-    type: path
-    required: true
-  context:
-    description: Context of the kubeconfig; the current one if left out.
-    type: str
   state:
     description:
       - V(before) notes what is so before a run; it does not fail when the cluster does not answer.
@@ -41,9 +29,6 @@ options:
     choices: [before, passed]
     default: passed
   apps:
-    description: Entries of autoscaled apps, as the lookup P(kubescale.fleet.autoscaled_apps#lookup) gives them.
-    type: list
-    elements: dict
     default: []
   prometheus:
     description: How Prometheus is run; V(none) looks at no alerts.
@@ -68,6 +53,10 @@ options:
     description: With O(state=before), notes what is so now even if there is a note of a run whose gate did not pass.
     type: bool
     default: false
+extends_documentation_fragment:
+  - kubescale.fleet.cluster
+  - kubescale.fleet.cluster.context
+  - kubescale.fleet.apps
 """
 
 EXAMPLES = r"""

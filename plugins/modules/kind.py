@@ -1,7 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-from __future__ import annotations
-
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: kind
 short_description: Make or remove a kind cluster
@@ -46,14 +45,9 @@ options:
     type: str
     choices: [present, absent]
     default: present
-  versions:
-    description: Versions other than the pinned ones, as in O(kubescale.fleet.artifacts#module:versions).
-    type: dict
-    default: {}
-  sample_apps:
-    description: Names of sample apps whose images are loaded, too, as a list or as a text that is one in YAML.
-    type: raw
-    default: []
+extends_documentation_fragment:
+  - kubescale.fleet.artifacts
+  - kubescale.fleet.artifacts.versions
 """
 
 EXAMPLES = r"""

@@ -51,9 +51,10 @@ options:
     type: str
   kubeconfig:
     description:
-      - Path on the controller of the administrator's kubeconfig; for the action only, which requires it.
+      - Path on the controller of the administrator's kubeconfig, which only the action uses.
       - Written by C(init), read by C(join).
     type: path
+    required: true
 """
 
 EXAMPLES = r"""
@@ -216,7 +217,7 @@ def main() -> None:
             "ca_hash": {"type": "str"},
             "endpoint": {"type": "str"},
             "certificate_key": {"type": "str", "no_log": True},
-            "kubeconfig": {"type": "path"},
+            "kubeconfig": {"type": "path", "required": True},
         },
         supports_check_mode=True,
     )

@@ -1,7 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-from __future__ import annotations
-
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: kubelet_certificate
 short_description: Approve a kubelet's serving certificate if its machine is the one that asks
@@ -32,11 +31,10 @@ options:
     type: bool
     default: false
   wait_timeout:
-    description: Longest wait, in seconds.
-    type: int
     default: 60
 extends_documentation_fragment:
   - kubescale.fleet.cluster
+  - kubescale.fleet.cluster.wait
 """
 
 EXAMPLES = r"""

@@ -1,12 +1,7 @@
-#!/usr/bin/python
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Documentation of the action plugin kubescale.fleet.lease."""
-
-from __future__ import annotations
-
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
----
 module: lease
 short_description: Be the only run that works on a cluster, and be sure that it is the right cluster
 version_added: 0.1.0

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-# The action plugin of the same name does the work; this file is its documentation.
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: observe_scaling
 short_description: Watch an autoscaler react to a load
@@ -63,16 +63,10 @@ options:
     description: Series selector of the app's own counter of requests, to show what arrived of the load.
     type: str
     default: ""
-  report:
-    description: Folder in which C(report.json) and C(report.html) are brought up to date.
-    type: path
-  prometheus_flavor:
-    description: How Prometheus is run, which says where it is.
-    type: str
-    choices: [operator, standalone]
-    default: operator
 extends_documentation_fragment:
   - kubescale.fleet.cluster
+  - kubescale.fleet.apps.prometheus
+  - kubescale.fleet.apps.report
 """
 
 EXAMPLES = r"""

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-# The action plugin of the same name does the work; this file is its documentation.
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: plan
 short_description: Report what a playbook would change

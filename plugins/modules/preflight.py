@@ -1,10 +1,7 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Documentation of the action of the same name, which runs on the controller."""
-
-from __future__ import annotations
-
-DOCUMENTATION = """
+# Documentation of the action of the same name, which reads its options from here.
+DOCUMENTATION = r"""
 module: preflight
 short_description: Check the variables of all hosts of the play before the first change
 author: kubescale founders (@kubescale)
@@ -27,7 +24,7 @@ attributes:
     support: none
 """
 
-EXAMPLES = """
+EXAMPLES = r"""
 - name: Check inputs
   hosts: nodes:clusters
   gather_facts: false
@@ -37,7 +34,7 @@ EXAMPLES = """
       run_once: true
 """
 
-RETURN = """
+RETURN = r"""
 msg:
   description: All that is wrong, one line each.
   returned: failure

@@ -1,10 +1,7 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Documentation of the action of the same name, which runs on the controller."""
-
-from __future__ import annotations
-
-DOCUMENTATION = """
+# Documentation of the action of the same name, which reads its options from here.
+DOCUMENTATION = r"""
 module: reach
 short_description: Prove that a machine, or the API of an existing cluster, can be worked on
 author: kubescale founders (@kubescale)
@@ -26,7 +23,7 @@ attributes:
     support: none
 """
 
-EXAMPLES = """
+EXAMPLES = r"""
 - name: Reach machines
   hosts: nodes
   become: true
@@ -36,7 +33,7 @@ EXAMPLES = """
       kubescale.fleet.reach:
 """
 
-RETURN = """
+RETURN = r"""
 foreign:
   description: APIServices and CRDs of others that stand in the way, with their owners and the role that meets them.
   returned: when they are why the task failed

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-# The action plugin of the same name does the work; this file is its documentation.
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: report
 short_description: Draw the panels of the dashboards into a cluster's report
@@ -17,20 +17,15 @@ attributes:
     support: full
 options:
   report:
-    description: Folder in which C(report.json) and C(report.html) are brought up to date.
-    type: path
     required: true
   minutes:
     description: How far back the drawings go, 1 to 90 minutes.
     type: int
     default: 15
-  prometheus_flavor:
-    description: How Prometheus is run, which says where it is.
-    type: str
-    choices: [operator, standalone]
-    default: operator
 extends_documentation_fragment:
   - kubescale.fleet.cluster
+  - kubescale.fleet.apps.prometheus
+  - kubescale.fleet.apps.report
 """
 
 EXAMPLES = r"""

@@ -1,12 +1,7 @@
-#!/usr/bin/python
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Documentation of the action plugin kubescale.fleet.revisions."""
-
-from __future__ import annotations
-
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
----
 module: revisions
 short_description: Show what a cluster's components were before, who changed them and when
 version_added: 0.1.0
@@ -19,18 +14,12 @@ attributes:
   check_mode:
     description: Reads only.
     support: full
-options:
-  component:
-    description:
-      - Names of the sets to show; V(_) is the same as V(-). All when empty.
-    type: list
-    elements: str
-    default: []
 extends_documentation_fragment:
   - kubescale.fleet.cluster
   - kubescale.fleet.cluster.context
   - kubescale.fleet.cluster.sets
   - kubescale.fleet.document
+  - kubescale.fleet.cluster.components
 """
 
 EXAMPLES = r"""

@@ -1,12 +1,7 @@
-#!/usr/bin/python
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Documentation of the action plugin kubescale.fleet.rollback."""
-
-from __future__ import annotations
-
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
----
 module: rollback
 short_description: Bring components of a cluster back to earlier revisions
 version_added: 0.1.0
@@ -41,11 +36,6 @@ options:
       - Take over fields that another field manager owns, instead of failing with their names.
     type: bool
     default: false
-  wait_timeout:
-    description:
-      - Seconds that the task may wait in all.
-    type: int
-    default: 300
 attributes:
   check_mode:
     support: full
@@ -57,6 +47,7 @@ extends_documentation_fragment:
   - kubescale.fleet.cluster
   - kubescale.fleet.cluster.context
   - kubescale.fleet.cluster.sets
+  - kubescale.fleet.cluster.wait
 """
 
 EXAMPLES = r"""

@@ -1,12 +1,7 @@
-#!/usr/bin/python
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Documentation of the action plugin kubescale.fleet.rollout."""
-
-from __future__ import annotations
-
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
----
 module: rollout
 short_description: Run a playbook on one cluster after the other, ring by ring, until one does not pass
 version_added: 0.1.0

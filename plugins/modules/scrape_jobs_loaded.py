@@ -1,12 +1,7 @@
-#!/usr/bin/python
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Documentation of the action plugin kubescale.fleet.scrape_jobs_loaded."""
-
-from __future__ import annotations
-
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
----
 module: scrape_jobs_loaded
 short_description: Bring new scrape jobs into a running Prometheus within seconds
 version_added: 0.1.0
@@ -30,20 +25,13 @@ options:
         PodMonitors and ServiceMonitors, and the ConfigMap C(prometheus-apps) of the namespace C(prom).
     type: raw
     required: true
-  prometheus_flavor:
-    description:
-      - How Prometheus is run.
-    type: str
-    choices: [operator, standalone]
-    default: operator
   wait_timeout:
-    description:
-      - Seconds to wait at most.
-    type: int
     default: 120
 extends_documentation_fragment:
   - kubescale.fleet.cluster
   - kubescale.fleet.cluster.context
+  - kubescale.fleet.cluster.wait
+  - kubescale.fleet.apps.prometheus
 """
 
 EXAMPLES = r"""

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-# The action plugin of the same name does the work; this file is its documentation.
+# Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: verify
 short_description: Check every link of a cluster's chain from node to autoscaler
@@ -23,24 +23,16 @@ attributes:
     support: full
 options:
   apps:
-    description: Entries of autoscaled apps, as the lookup P(kubescale.fleet.autoscaled_apps#lookup) gives them.
-    type: list
-    elements: dict
     required: true
   timeout:
     description: Seconds that all checks together may wait.
     type: float
     default: 300
-  report:
-    description: Folder in which C(report.json) and C(report.html) are brought up to date.
-    type: path
-  prometheus_flavor:
-    description: How Prometheus is run, which says where it is.
-    type: str
-    choices: [operator, standalone]
-    default: operator
 extends_documentation_fragment:
   - kubescale.fleet.cluster
+  - kubescale.fleet.apps
+  - kubescale.fleet.apps.prometheus
+  - kubescale.fleet.apps.report
 """
 
 EXAMPLES = r"""

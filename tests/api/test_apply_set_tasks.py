@@ -141,7 +141,7 @@ def test_a_cluster_that_is_not_made_yet(run: Playbook, tmp_path: Path) -> None:
         ({"name": "Not_good", "definition": "{}"}, "name is 'Not_good'; it must be lowercase"),
         ({"name": "a", "definitions": "{}"}, "definitions"),
         ({"name": "a", "state": "gone"}, "one of: present, absent, got: gone"),
-        ({"name": "a", "wait_timeout": 0}, "wait_timeout is 0; it must be 1 second or more"),
+        ({"name": "a", "wait_timeout": 0}, "wait_timeout is 0; it must be 1 or more"),
         ({"name": "a", "revisions": -1}, "revisions is -1; it must be 0 or more"),
         ({"name": "a"}, "holds no objects"),
         ({"name": "a", "definition": "kind: A"}, "object 1 (A without name) has no apiVersion and no metadata.name"),

@@ -8,6 +8,7 @@ from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..common.errors import FleetError
 from ..kube.client import JSON, ApiError
 from ..kube.manifests import Key, Ref, difference, ref_of, restarts_pods
 
@@ -15,7 +16,7 @@ from ..kube.manifests import Key, Ref, difference, ref_of, restarts_pods
 _NO_CHANGE = ("unchanged", "kept")
 
 
-class ApplySetError(Exception):
+class ApplySetError(FleetError):
     """The set could not be applied or removed; the message names every object concerned."""
 
 

@@ -19,6 +19,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from ..common.errors import FleetError
 from ..common.paths import COLLECTION
 from ..common.runs import who
 from ..kube.client import JSON, Api, ApiError, Value
@@ -42,7 +43,7 @@ PENDING = "pending"
 APPLIED = "applied"
 
 
-class RevisionError(Exception):
+class RevisionError(FleetError):
     """A revision cannot be written, read or found."""
 
 

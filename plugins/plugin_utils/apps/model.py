@@ -8,6 +8,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..common.errors import FleetError
+
 #: API version and kind of each workload that can be scaled, by the word that an entry uses.
 WORKLOADS = {
     "deployment": ("apps/v1", "Deployment"),
@@ -22,7 +24,7 @@ OBJECTS = {
 }
 
 
-class AppError(Exception):
+class AppError(FleetError):
     """Entries are wrong. The message has one line per error: path, value, and the allowed values."""
 
 

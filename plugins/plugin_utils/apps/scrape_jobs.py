@@ -25,6 +25,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from ..common.components import NAMESPACES, OPERATOR, STANDALONE
+from ..common.errors import FleetError
 from ..common.yaml_io import YAML_LOADER
 from ..kube.client import JSON, Api, ApiError
 from ..kube.manifests import REMINDER_ANNOTATION, Ref, ref_of
@@ -51,7 +52,7 @@ _LOOK_AGAIN = 0.25
 _NEXT_WORD = 5.0
 
 
-class ScrapeJobsError(Exception):
+class ScrapeJobsError(FleetError):
     """Prometheus did not load the jobs. The message names pods and jobs, and the cause if it is known."""
 
 

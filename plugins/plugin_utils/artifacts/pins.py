@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
+from ..common.errors import FleetError
 from ..common.paths import COLLECTION
 
 #: The kernel's name of an architecture, and Go's name of it.
@@ -23,7 +24,7 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 OWN_REPOSITORIES = "localhost/"
 
 
-class ArtifactError(Exception):
+class ArtifactError(FleetError):
     """An artifact cannot be built or found. The message gives the reason and the remedy."""
 
 

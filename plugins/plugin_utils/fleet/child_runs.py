@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from ..common.errors import FleetError
 from . import keeper
 from .run_record import CURRENT, Record, read
 
@@ -58,7 +59,7 @@ ASKED = {
 }
 
 
-class ChildError(Exception):
+class ChildError(FleetError):
     """A child cannot be run; the message says what to do."""
 
 

@@ -14,6 +14,7 @@ from http import HTTPStatus
 from pathlib import Path
 from typing import Any
 
+from ..common.errors import FleetError
 from ..common.runs import BOOT, start_time, who
 from ..kube.client import JSON, Api, ApiError
 from ..kube.objects import parse_time
@@ -32,7 +33,7 @@ UNATTENDED_DURATION = 3600
 _PID_NAMESPACE = Path("/proc/self/ns/pid")
 
 
-class LeaseError(Exception):
+class LeaseError(FleetError):
     """The cluster has another name, or another run holds its lease; the message names it and the remedy."""
 
 

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..common.errors import FleetError
 from ..common.files import replace_file
 from .child_runs import INTERRUPTED, Outcome
 from .run_record import Record, merge
@@ -27,7 +28,7 @@ LOOK = 0.5
 NOT_INPUTS = (".kubeconfig", ".pyc", ".swp", "~")
 
 
-class RolloutError(Exception):
+class RolloutError(FleetError):
     """A rollout cannot begin or go on; the message says why and what to do."""
 
 

@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ..apps.model import App
+from ..common.errors import FleetError
 from ..common.text import aligned, suggestion
 from ..kube.client import CONNECTIONS
 from ..kube.prometheus import Reader
@@ -26,7 +27,7 @@ from .settings import Case, Settings
 MARKS = {"ok": "✓", "broken": "✗", "skipped": "-", "unknown": "?"}
 
 
-class UnknownAppError(Exception):
+class UnknownAppError(FleetError):
     """An app has no entry in autoscaled_apps; the message names the apps that have one."""
 
 

@@ -9,13 +9,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..common.errors import FleetError
 from ..kube.quantity import TOLERANCE, quantity
 
 #: Resources as people read them: the name with the unit, and that unit's share of a core or byte.
 RESOURCES = {"cpu": ("cpu in millicores", 0.001), "memory": ("memory in MiB", 2**20)}
 
 
-class ScalingError(Exception):
+class ScalingError(FleetError):
     """The app did not scale as the load demands; the message says at which step it stopped, and why."""
 
 

@@ -16,11 +16,12 @@ from kubernetes.client import Configuration
 from kubernetes.config import ConfigException
 from kubernetes.config.kube_config import KubeConfigLoader
 
+from ..common.errors import FleetError
 from ..common.yaml_io import YAML_LOADER
 from .objects import Value
 
 
-class KubeconfigError(Exception):
+class KubeconfigError(FleetError):
     """The kubeconfig cannot be used; the message names the file and the mistake."""
 
 

@@ -11,6 +11,7 @@ from typing import Any, ClassVar, NamedTuple
 
 import yaml
 
+from ..common.errors import FleetError
 from ..common.origin import untagged
 from ..common.yaml_io import YAML_DUMPER, YAML_LOADER
 from .objects import JSON, Value
@@ -80,7 +81,7 @@ _SERVER_METADATA = (
 )
 
 
-class DefinitionError(Exception):
+class DefinitionError(FleetError):
     """The definition cannot be applied; the message names every object that is wrong and why."""
 
 

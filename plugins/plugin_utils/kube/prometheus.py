@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from ..common.components import NAMESPACES, PROMETHEUS_SERVICES
+from ..common.errors import FleetError
 from .objects import with_query
 
 # The service of the roles' Prometheus by flavour: namespace, name and port of the object they create.
@@ -24,7 +25,7 @@ class Reader(Protocol):
         """Return the JSON answer at a path of the API server; raise ``ApiError`` where there is none."""
 
 
-class PrometheusError(Exception):
+class PrometheusError(FleetError):
     """Prometheus answered, but not with data; the message is its own."""
 
 

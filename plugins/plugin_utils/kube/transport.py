@@ -16,6 +16,7 @@ from typing import Any
 import urllib3
 from kubernetes.client import Configuration
 
+from ..common.errors import FleetError
 from .objects import JSON, with_query
 
 #: Seconds to reach the server, and seconds of silence after which a request fails.
@@ -36,7 +37,7 @@ _RETRIES = urllib3.Retry(
 )
 
 
-class ApiError(Exception):
+class ApiError(FleetError):
     """The API server refused a request or could not be reached.
 
     Attributes: status is the HTTP status (0 without an answer), reason the server's machine-readable reason

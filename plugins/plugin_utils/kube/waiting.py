@@ -12,6 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..common.errors import FleetError
 from .client import CONNECTIONS, JSON, Api, ApiError
 from .explanation import Explainer
 from .manifests import Ref, ref_of
@@ -23,7 +24,7 @@ FIRST_WORD = 5.0
 NEXT_WORD = 10.0
 
 
-class NotReadyError(Exception):
+class NotReadyError(FleetError):
     """Objects were not ready in time. The message explains each; `objects` are their identities."""
 
     def __init__(self, message: str, objects: list[Ref]) -> None:

@@ -22,6 +22,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from ...module_utils.node import admin_certificate, certificate_digest
+from ..common.errors import FleetError
 from ..kube.client import Api, ApiError
 
 TOKEN_MINUTES = 15
@@ -31,7 +32,7 @@ SERVING_USAGES = ({"digital signature", "server auth"}, {"digital signature", "k
 CSR_API = "certificates.k8s.io/v1"
 
 
-class JoinError(Exception):
+class JoinError(FleetError):
     """A machine cannot join; the message says why and what to do."""
 
 

@@ -24,6 +24,7 @@ from cryptography import x509
 
 from ...module_utils.node import SERVING_CERTIFICATE
 from ..artifacts.cache import Cache, digest_of
+from ..common.errors import FleetError
 from ..common.files import replace_file
 from ..common.paths import COLLECTION
 from ..kube.client import RESTART, connect
@@ -49,7 +50,7 @@ MODULES = Path("/lib/modules")
 CAP_SYS_RESOURCE = 24
 
 
-class KindError(Exception):
+class KindError(FleetError):
     """The cluster cannot be made or removed; the message says why and what to do."""
 
 

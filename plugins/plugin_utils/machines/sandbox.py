@@ -28,6 +28,7 @@ from typing import Any
 
 from ..artifacts.build import make_root_filesystem
 from ..artifacts.pins import ArtifactError
+from ..common.errors import FleetError
 
 CLUSTER_LABEL = "kubescale.fleet/cluster"
 SETTINGS_LABEL = "kubescale.fleet/settings"
@@ -63,7 +64,7 @@ COMPLETE = ("running", "exited", "paused", "stopped")
 TOOLS = {"podman": "podman", "runc": "runc", "mmdebstrap": "mmdebstrap", "iptables": "iptables", "ip": "iproute2"}
 
 
-class SandboxError(Exception):
+class SandboxError(FleetError):
     """The machines cannot be made or removed; the message says why and what to do."""
 
 

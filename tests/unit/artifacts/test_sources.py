@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.kubescale.fleet.plugins.modules import node_artifacts
+from ansible_collections.kubescale.fleet.plugins.modules import machine_artifacts
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import sources
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import Builder
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.cache import Cache, Step
@@ -235,8 +235,8 @@ def test_all_hosts_of_a_cluster_say_the_same() -> None:
     ],
 )
 def test_a_mirror_in_containerds_words(mirror: str, lines: list[str]) -> None:
-    text = node_artifacts.registry_file(mirror).splitlines()
-    assert text[0] == node_artifacts.REGISTRY_MARK
+    text = machine_artifacts.registry_file(mirror).splitlines()
+    assert text[0] == machine_artifacts.REGISTRY_MARK
     assert set(lines) <= set(text)
     assert ("override_path = true" in text) == ("override_path = true" in lines)
 
@@ -246,14 +246,14 @@ def test_mirrors_come_and_go_and_others_files_stay(tmp_path: Path) -> None:
     foreign.parent.mkdir()
     foreign.write_text("server = 'https://else.example'", encoding="utf-8")
     one = {"ghcr.io": "http://one.example"}
-    assert list(node_artifacts.change_registries(one, tmp_path, check=True)) == ["ghcr.io"]
+    assert list(machine_artifacts.change_registries(one, tmp_path, check=True)) == ["ghcr.io"]
     assert not (tmp_path / "ghcr.io").exists()
-    assert list(node_artifacts.change_registries(one, tmp_path, check=False)) == ["ghcr.io"]
-    assert node_artifacts.change_registries(one, tmp_path, check=False) == {}
-    assert list(node_artifacts.change_registries({}, tmp_path, check=False)) == ["ghcr.io"]
+    assert list(machine_artifacts.change_registries(one, tmp_path, check=False)) == ["ghcr.io"]
+    assert machine_artifacts.change_registries(one, tmp_path, check=False) == {}
+    assert list(machine_artifacts.change_registries({}, tmp_path, check=False)) == ["ghcr.io"]
     assert [path.name for path in tmp_path.iterdir()] == ["docker.io"]
-    with pytest.raises(node_artifacts.RegistryConflictError, match=r"docker\.io"):
-        node_artifacts.change_registries({"docker.io": "http://one.example"}, tmp_path, check=False)
+    with pytest.raises(machine_artifacts.RegistryConflictError, match=r"docker\.io"):
+        machine_artifacts.change_registries({"docker.io": "http://one.example"}, tmp_path, check=False)
 
 
 def test_a_machine_of_another_architecture_is_told_what_to_do(tmp_path: Path) -> None:

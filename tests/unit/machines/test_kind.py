@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 import yaml
+from ansible.plugins.action import ActionBase
 from ansible_collections.kubescale.fleet.plugins.action import kind as action
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.cache import Cache
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import versioned_pins
@@ -148,7 +149,7 @@ def test_the_versions_that_deployments_ask_for_are_loaded(tmp_path, engine, monk
 
     plugin = action.ActionModule.__new__(action.ActionModule)
     plugin._task = SimpleNamespace(args=given, check_mode=True, async_val=0, diff=False)
-    monkeypatch.setattr(action.ActionBase, "run", lambda *_arguments: {})
+    monkeypatch.setattr(ActionBase, "run", lambda *_arguments: {})
     monkeypatch.setattr(action, "find_engine", lambda _settings: engine)
     monkeypatch.setattr(action, "Kind", NotedKind)
     plugin.run()

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
 from ansible_collections.kubescale.fleet.plugins.action import service_certificate as action
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines import signing
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines.certificates import check_secret
@@ -61,8 +62,8 @@ def run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         task = SimpleNamespace(args=args, check_mode=check_mode, delegate_to="cp1", async_val=0, diff=False)
         plugin = action.ActionModule.__new__(action.ActionModule)
         plugin._task = task
-        monkeypatch.setattr(action, "connect", lambda _kubeconfig, **_options: cluster)
-        monkeypatch.setattr(action.ActionBase, "run", lambda *_args: {})
+        monkeypatch.setattr(plugin, "connect", lambda _patience: cluster)
+        monkeypatch.setattr(ActionBase, "run", lambda *_args: {})
         monkeypatch.setattr(
             plugin, "validate_argument_spec", lambda argument_spec: (None, {"own_authority": False} | args)
         )

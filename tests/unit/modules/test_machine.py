@@ -17,7 +17,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.node import (
     certificate_digest,
     node_state,
 )
-from ansible_collections.kubescale.fleet.plugins.modules import machine_config, machine_facts, node_artifacts
+from ansible_collections.kubescale.fleet.plugins.modules import machine_artifacts, machine_config, machine_facts
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -240,11 +240,11 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
         Path(destination).write_text("half")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(node_artifacts.shutil, "copyfile", fill)
-    monkeypatch.setattr(node_artifacts, "RECORD", tmp_path / "record")
+    monkeypatch.setattr(machine_artifacts.shutil, "copyfile", fill)
+    monkeypatch.setattr(machine_artifacts, "RECORD", tmp_path / "record")
     item = {"destination": str(tmp_path / "bin/kubelet"), "size": 50 * 1024**2, "sha256": ""}
     with pytest.raises(FailedError, match=r"bin/kubelet: No space left on device\. .* this needs 50\.0 MiB: make room"):
-        node_artifacts.Installer(Module()).install(item, tmp_path / "source")
+        machine_artifacts.Installer(Module()).install(item, tmp_path / "source")
     assert list((tmp_path / "bin").iterdir()) == []
 
 

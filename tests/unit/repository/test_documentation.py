@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What `ansible-doc` shows is what the code takes."""
+"""ansible-doc shows the options that the code takes."""
 
 from __future__ import annotations
 
@@ -9,27 +9,34 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from ansible.plugins.action import ActionBase
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import KEPT
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.scrape_jobs import PLACES
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import ARCHITECTURES
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.sources import SOURCES
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus import SERVICES
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines.sandbox import SUITES
 
+PLUGINS = "ansible_collections.kubescale.fleet.plugins"
 REPOSITORY = Path(__file__).resolve().parents[3]
 TYPES = ("callback", "connection", "filter", "inventory", "lookup", "module")
 #: Where the files of a type lie, if not in a folder of its name.
 FOLDERS = {"module": "modules"}
 #: What Ansible's check of arguments knows about an option.
 FACTS = ("type", "elements", "choices", "default", "required")
-#: Options that an action fills in itself, before the module of its name gets them on the machine, and those that it
-#: requires for its own part. (The documentation has to be the module's.)
-FILLED_IN = {"kubeadm": ("ca_hash", "endpoint", "token")}
-REQUIRED = {"kubeadm": ("kubeconfig",)}
+#: Values that the code knows, by module and option.
+CHOICES = {
+    ("apply_set", "revisions"): KEPT,
+    ("artifacts", "source"): [*SOURCES],
+    ("node_artifacts", "architecture"): [*ARCHITECTURES],
+    ("sandbox", "suite"): [*SUITES],
+    ("scrape_jobs_loaded", "prometheus_flavor"): [*PLACES],
+    **{(name, "prometheus_flavor"): [*SERVICES] for name in ("doctor", "observe_scaling", "report", "verify")},
+    ("gate", "prometheus"): [*SERVICES, "none"],
+}
 ACTIONS = sorted(file.stem for file in (REPOSITORY / "plugins/action").glob("*.py"))
-
-
-class AskedError(Exception):
-    """Ends an action when it asks for its arguments; carries what it allows."""
 
 
 @pytest.fixture(scope="session")
@@ -74,26 +81,19 @@ def test_every_role_is_documented(documented: dict[str, dict[str, Any]]) -> None
 
 
 @pytest.mark.parametrize("name", ACTIONS)
-def test_actions_take_what_is_documented(
-    name: str, documented: dict[str, dict[str, Any]], monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def arguments(_self: ActionBase, argument_spec: dict[str, Any] | None = None, **_others: Any) -> None:
-        raise AskedError(argument_spec)
-
-    monkeypatch.setattr(ActionBase, "run", lambda *_arguments, **_others: {})
-    monkeypatch.setattr(ActionBase, "validate_argument_spec", arguments)
-    module = importlib.import_module(f"ansible_collections.kubescale.fleet.plugins.action.{name}")
-    action = object.__new__(module.ActionModule)
-    action._task = SimpleNamespace(args={}, check_mode=False)
-    with pytest.raises(AskedError) as asked:
-        action.run(task_vars={})
+def test_actions_take_what_is_documented(name: str, documented: dict[str, dict[str, Any]]) -> None:
+    action = importlib.import_module(f"{PLUGINS}.action.{name}").ActionModule
     options = documented["module"][name]["doc"].get("options") or {}
-    known, allowed = plain(options, "suboptions"), plain(asked.value.args[0], "options")
-    for filled_in in FILLED_IN.get(name, ()):
-        del known[filled_in]
-    for required in REQUIRED.get(name, ()):
-        known[required]["required"] = True
-    assert known == allowed
+    taken = {key: option for key, option in options.items() if key not in action.MODULE_OPTIONS}
+    assert set(action.MODULE_OPTIONS) <= options.keys()
+    assert plain(taken, "suboptions") == plain(action.OPTIONS, "options")
+    assert {bound.option for bound in action.BOUNDS} <= taken.keys()
+
+
+@pytest.mark.parametrize(("name", "option"), CHOICES)
+def test_choices_are_what_the_code_knows(name: str, option: str) -> None:
+    documented = importlib.import_module(f"{PLUGINS}.action.{name}").ActionModule.OPTIONS[option]
+    assert documented.get("choices", documented.get("default")) == CHOICES[name, option]
 
 
 @pytest.mark.parametrize("kind", [*TYPES, "role"])

@@ -1,0 +1,348 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: machine_artifacts
+short_description: Install the binaries and images that a machine lacks
+version_added: 0.1.0
+description:
+  - The part of M(kubescale.fleet.node_artifacts) that runs on a machine. Use that in playbooks.
+  - Returns the files that the machine lacks, and installs only when it has all of them.
+author: kubescale founders (@kubescale)
+attributes:
+  check_mode:
+    description: Reports what would be installed and imported.
+    support: full
+options:
+  files:
+    description: Binaries, each with C(source) (path in the cache), C(destination), C(sha256) and C(size).
+    type: list
+    elements: dict
+    default: []
+  images:
+    description:
+      - Images, each with C(reference) and C(manifest) (digest of the content).
+      - One with an archive has C(source), C(sha256) and C(size) as well; one to pull has C(pin), its digest or empty.
+    type: list
+    elements: dict
+    default: []
+  mirrors:
+    description: Base URL that is used in place of a registry, by the registry's host.
+    type: dict
+    default: {}
+  transferred:
+    description: Path on the machine of each file that was transferred, by its path in the cache.
+    type: dict
+    default: {}
+"""
+
+EXAMPLES = r"""
+- name: Ask which binaries a machine lacks
+  kubescale.fleet.machine_artifacts:
+    files:
+      - source: amd64/runc
+        destination: /usr/local/sbin/runc
+        sha256: "{{ checksum_of_runc }}"
+        size: 9000000
+"""
+
+RETURN = r"""
+lacking:
+  description:
+    - Paths in the cache of the files that must be transferred first; nothing was installed then.
+    - Without it, the result is that of M(kubescale.fleet.node_artifacts).
+  type: list
+  elements: str
+  returned: when files are missing
+"""
+
+import contextlib
+import hashlib
+import json
+import shutil
+import subprocess
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from ansible.module_utils.basic import AnsibleModule
+
+MOUNTED_CACHE = Path("/var/cache/kubescale")
+CTR = ["ctr", "--namespace", "k8s.io"]
+REGISTRY_HOSTS = Path("/etc/containerd/certs.d")
+REGISTRY_MARK = "# Written by kubescale.fleet.node_artifacts."
+PARALLEL_PULLS = 4
+# Seconds for one image. Large ones take minutes on slow lines; a registry that stalls would take for ever.
+PULL_TIMEOUT = 900
+# What this module installed, and how each file looked then: saves reading half a gigabyte at each run.
+RECORD = Path("/var/lib/kubescale/artifacts.json")
+
+
+def file_digest(path: Path) -> str:
+    """Return the SHA-256 (hex) of a file."""
+    total = hashlib.sha256()
+    with path.open("rb") as stream:
+        for block in iter(lambda: stream.read(1024 * 1024), b""):
+            total.update(block)
+    return total.hexdigest()
+
+
+def look(path: Path) -> list[int]:
+    """Return what tells a file that was changed from the one that was recorded."""
+    status = path.stat()
+    return [status.st_size, status.st_mtime_ns, status.st_ino]
+
+
+def write_record(record: dict[str, Any]) -> None:
+    """Write the record whole or not at all."""
+    temporary = RECORD.with_suffix(".new")
+    temporary.write_text(json.dumps(record), encoding="utf-8")
+    temporary.replace(RECORD)
+
+
+def room(folder: Path, size: int) -> str:
+    """Say how much space is free below a folder for something of ``size`` bytes."""
+    there = next(place for place in (folder, *folder.parents) if place.exists())
+    free = shutil.disk_usage(there).free
+    return f"{mebibytes(free)} are free below {folder}, and this needs {mebibytes(size)}: make room, and run again."
+
+
+def mebibytes(size: int) -> str:
+    """Return a size in bytes as people read it."""
+    return f"{size / 1024**2:.1f} MiB"
+
+
+def registry_file(mirror: str) -> str:
+    """Return the text of a hosts.toml that makes containerd ask ``mirror`` (a base URL) and nothing else."""
+    parts = urlsplit(mirror)
+    path = parts.path.rstrip("/")
+    # A registry serves /v2/<repository>; one with a project for each mirror has it as the repository's first part.
+    server = f"{parts.scheme}://{parts.netloc}/v2{path}" if path else f"{parts.scheme}://{parts.netloc}"
+    lines = [REGISTRY_MARK, f'server = "{server}"', 'capabilities = ["pull", "resolve"]']
+    return "\n".join([*lines, "override_path = true"] if path else lines) + "\n"
+
+
+class RegistryConflictError(Exception):
+    """A file that somebody else wrote is where a mirror has to be named."""
+
+
+def change_registries(mirrors: dict[str, str], folder: Path, check: bool) -> dict[str, tuple[str, str]]:
+    """Name the mirrors in containerd's ``folder``, take those away that are no longer wanted.
+
+    Returns text before and after by host, of what changed. Raises RegistryConflictError for a file of somebody else.
+    """
+    wanted = {host: registry_file(url) for host, url in mirrors.items()}
+    present = {file.parent.name: file.read_text(encoding="utf-8") for file in folder.glob("*/hosts.toml")}
+    ours = {host for host, text in present.items() if text.startswith(REGISTRY_MARK)}
+    changes = {}
+    for host in sorted(set(wanted) | ours):
+        before, after = present.get(host, ""), wanted.get(host, "")
+        if before == after:
+            continue
+        file = folder / host / "hosts.toml"
+        if before and host not in ours:
+            raise RegistryConflictError(
+                f"artifacts_mirrors names {host}, and {file} was written by somebody else. Remove that file, or leave "
+                f"{host} out of artifacts_mirrors."
+            )
+        changes[host] = before, after
+        if check:
+            continue
+        if after:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            temporary = file.with_suffix(".new")
+            temporary.write_text(after, encoding="utf-8")
+            temporary.replace(file)
+        else:
+            file.unlink()
+            # What else lies there, such as a CA certificate, is not ours.
+            with contextlib.suppress(OSError):
+                file.parent.rmdir()
+    return changes
+
+
+class Installer:
+    """Compares what a machine has with what it shall have, and installs the rest."""
+
+    def __init__(self, module: AnsibleModule) -> None:
+        self.module = module
+        self.record: dict[str, Any] = {"files": {}, "images": {}}
+        if RECORD.exists():
+            self.record = json.loads(RECORD.read_text(encoding="utf-8"))
+
+    def is_installed(self, item: dict[str, Any]) -> bool:
+        """Tell whether a binary is there with the wanted content."""
+        path = Path(item["destination"])
+        if not path.exists():
+            return False
+        recorded = self.record["files"].get(item["destination"])
+        if recorded and recorded["look"] == look(path):
+            return bool(recorded["sha256"] == item["sha256"])
+        return file_digest(path) == item["sha256"]
+
+    def missing_images(self) -> list[dict[str, Any]]:
+        """Return the images that containerd has not, or has with another content."""
+        images: list[dict[str, Any]] = self.module.params["images"]
+        if not images or (self.module.check_mode and not self.module.get_bin_path("ctr")):
+            return images
+        present = self.module.run_command([*CTR, "images", "list", "--quiet"], check_rc=True)[1].split()
+        recorded = self.record["images"]
+        return [
+            item
+            for item in images
+            if item["reference"] not in present or recorded.get(item["reference"]) != item["manifest"]
+        ]
+
+    def source(self, item: dict[str, Any]) -> Path | None:
+        """Return where the content of a binary or image can be read on this machine."""
+        transferred = self.module.params["transferred"].get(item["source"])
+        candidates = ([Path(transferred)] if transferred else []) + [MOUNTED_CACHE / item["source"]]
+        return next((path for path in candidates if path.exists() and path.stat().st_size == item["size"]), None)
+
+    def install(self, item: dict[str, Any], source: Path) -> None:
+        """Put a binary in its place, whole or not at all."""
+        destination = Path(item["destination"])
+        destination.parent.mkdir(parents=True, exist_ok=True)
+        temporary = destination.with_name(f"{destination.name}.new")
+        try:
+            shutil.copyfile(source, temporary)
+        except OSError as error:
+            temporary.unlink(missing_ok=True)
+            self.module.fail_json(msg=f"{destination}: {error.strerror}. {room(destination.parent, item['size'])}")
+        if file_digest(temporary) != item["sha256"]:
+            temporary.unlink()
+            self.module.fail_json(
+                msg=f"{destination}: the copy's SHA-256 is not {item['sha256']}: the cache or the way here damaged it."
+            )
+        self.module.set_mode_if_different(str(temporary), "0755", changed=False)
+        # The file of a running program cannot be written, but it can be replaced.
+        temporary.replace(destination)
+
+    def import_image(self, item: dict[str, Any], source: Path) -> None:
+        """Import an image archive into containerd, without unpacking. Fail the module if ctr fails."""
+        # Unpacking waits until a pod needs the image: a machine seldom runs all of them. The local way of importing
+        # writes to the content store itself, for a third of the work that streaming to the daemon takes.
+        command = [*CTR, "images", "import", "--local", "--no-unpack", str(source)]
+        code, _unused, said = self.module.run_command(command)
+        if code:
+            reason = said.strip().splitlines()[-1] if said.strip() else f"ctr ended with {code}"
+            self.module.fail_json(
+                msg=f"Image {item['reference']} cannot be imported: {reason}. "
+                f"{room(Path('/var/lib/containerd'), item['size'])}"
+            )
+
+    def save(self) -> None:
+        """Write the record of all binaries and images that the machine has now."""
+        installed = {
+            item["destination"]: {"sha256": item["sha256"], "look": look(Path(item["destination"]))}
+            for item in self.module.params["files"]
+        }
+        imported = {item["reference"]: item["manifest"] for item in self.module.params["images"]}
+        record = {
+            "files": {**self.record["files"], **installed},
+            "images": {**self.record["images"], **imported},
+        }
+        if record != self.record:
+            RECORD.parent.mkdir(parents=True, exist_ok=True)
+            write_record(record)
+
+
+def pull(item: dict[str, Any]) -> str:
+    """Have containerd fetch an image, without unpacking, as imports do; return what went wrong, if anything."""
+    reference = item["reference"]
+    # With its digest in its name, containerd refuses any other content; the image gets its own name afterwards.
+    fetched = f"{reference}@{item['pin']}" if item["pin"] else reference
+    commands = [[*CTR, "content", "fetch", "--hosts-dir", str(REGISTRY_HOSTS), fetched]]
+    if item["pin"]:
+        commands += [[*CTR, "images", "tag", "--force", fetched, reference], [*CTR, "images", "remove", fetched]]
+    for command in commands:
+        try:
+            done = subprocess.run(command, capture_output=True, text=True, timeout=PULL_TIMEOUT, check=False)
+        except subprocess.TimeoutExpired:
+            return f"not finished after {PULL_TIMEOUT} seconds"
+        if done.returncode:
+            # The lines before it are warnings and its log.
+            return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    return ""
+
+
+def pull_all(images: list[dict[str, Any]], mirrors: dict[str, str]) -> list[str]:
+    """Pull images, several at once, and return a sentence for each that failed, with its registry and mirror."""
+    with ThreadPoolExecutor(PARALLEL_PULLS) as pool:
+        pulls = [(item["reference"], pool.submit(pull, item)) for item in images]
+    failures = []
+    for reference, done in pulls:
+        if done.result():
+            host = reference.split("/")[0]
+            mirror = f" (by its mirror {mirrors[host]})" if host in mirrors else ""
+            failures.append(f"{reference} from {host}{mirror}: {done.result()}")
+    return failures
+
+
+def predicted(files: list[Any], images: list[Any], registries: dict[str, tuple[str, str]]) -> dict[str, Any]:
+    """Return the result of a run that installs these files and images and changes these registries."""
+    names = [item["destination"] for item in files] + [item["reference"] for item in images]
+    return {
+        "changed": bool(names or registries),
+        "mirrored": list(registries),
+        "installed": [item["destination"] for item in files],
+        "imported": [item["reference"] for item in images if "source" in item],
+        "pulled": [item["reference"] for item in images if "source" not in item],
+        "diff": [
+            {"before": "", "after": "".join(f"{name}\n" for name in names)},
+            *(
+                {"before_header": f"registry {host}", "after_header": f"registry {host}", "before": old, "after": new}
+                for host, (old, new) in registries.items()
+            ),
+        ],
+    }
+
+
+def main() -> None:
+    module = AnsibleModule(
+        argument_spec={
+            "files": {"type": "list", "elements": "dict", "default": []},
+            "images": {"type": "list", "elements": "dict", "default": []},
+            "mirrors": {"type": "dict", "default": {}},
+            "transferred": {"type": "dict", "default": {}},
+        },
+        supports_check_mode=True,
+    )
+    try:
+        registries = change_registries(module.params["mirrors"], REGISTRY_HOSTS, module.check_mode)
+    except RegistryConflictError as error:
+        module.fail_json(msg=str(error))
+    installer = Installer(module)
+    files = [item for item in module.params["files"] if not installer.is_installed(item)]
+    images = installer.missing_images()
+    result = predicted(files, images, registries)
+    if module.check_mode:
+        module.exit_json(**result)
+    pulls = [item for item in images if "source" not in item]
+    images = [item for item in images if "source" in item]
+    found = {item["source"]: installer.source(item) for item in files + images}
+    sources = {name: path for name, path in found.items() if path is not None}
+    lacking = [name for name in found if name not in sources]
+    if lacking and module.params["transferred"]:
+        module.fail_json(
+            msg=f"Transferred, but of another size than in the cache: {', '.join(lacking)}. Is its disk full?"
+        )
+    if lacking:
+        module.exit_json(changed=bool(registries), mirrored=list(registries), lacking=lacking)
+    for item in files:
+        installer.install(item, sources[item["source"]])
+    for item in images:
+        installer.import_image(item, sources[item["source"]])
+    if failures := pull_all(pulls, module.params["mirrors"]):
+        module.fail_json(
+            msg=f"{len(failures)} of {len(pulls)} images could not be pulled. A mirror is named in artifacts_mirrors; "
+            "artifacts_source: build needs no registry.\n" + "\n".join(failures)
+        )
+    installer.save()
+    module.exit_json(**result)
+
+
+if __name__ == "__main__":
+    main()
