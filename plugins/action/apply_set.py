@@ -22,7 +22,7 @@ from ..plugin_utils.common.action import Bound
 from ..plugin_utils.common.errors import FleetError
 from ..plugin_utils.common.origin import untagged
 from ..plugin_utils.kube.action import ClusterAction
-from ..plugin_utils.kube.client import RESTART, ApiError
+from ..plugin_utils.kube.client import RESTART, Api, ApiError
 from ..plugin_utils.kube.manifests import DefinitionError, parse_definition
 from ..plugin_utils.kube.waiting import NotReadyError
 
@@ -50,31 +50,7 @@ class ActionModule(ClusterAction):
             raise AnsibleActionFail(f"set {args['name']}: {error}") from None
         task_vars = self.variables
         result: dict[str, Any] = {}
-
-        def say(text: str) -> None:
-            self.say(f"{args['name']}: {text}")
-
-        options = Options(
-            namespace=args["parent_namespace"],
-            check=check,
-            diff=self.diff,
-            force=args["force_conflicts"],
-            adopt=args["adopt"],
-            timeout=args["wait_timeout"],
-            take_from=args["take_from"],
-            # In check mode the other set has taken over nothing, but would have if it was applied before.
-            hand_over=[
-                Handover(**entry, done=check and entry["to"] in (applied_sets(task_vars) or []))
-                for entry in args["hand_over"]
-            ],
-            say=say,
-            keep=args["revisions"],
-            run=run,
-            # In ansible-core 2.18 libyaml refuses the strings of facts.
-            assumed=Assumed(**untagged(facts_of(task_vars).get(ASSUMED, {}) if check else {})),
-            meanwhile=functools.partial(load_jobs_meanwhile, api, say=say),
-        )
-        applied = ApplySet(api, args["name"], options)
+        applied = ApplySet(api, args["name"], self._options(args, api, run))
         try:
             if args["state"] == "absent":
                 applied.remove()
@@ -105,9 +81,36 @@ class ActionModule(ClusterAction):
             result["warnings"] = [f"set {args['name']}: {warning}" for warning in warnings]
         return result
 
+    def _options(self, args: dict[str, Any], api: Api, run: str) -> Options:
+        """Return the options of the set."""
+
+        def say(text: str) -> None:
+            self.say(f"{args['name']}: {text}")
+
+        return Options(
+            namespace=args["parent_namespace"],
+            check=self.check,
+            diff=self.diff,
+            force=args["force_conflicts"],
+            adopt=args["adopt"],
+            timeout=args["wait_timeout"],
+            take_from=args["take_from"],
+            # In check mode the other set has taken over nothing, but would have if it was applied before.
+            hand_over=[
+                Handover(**entry, done=self.check and entry["to"] in (applied_sets(self.variables) or []))
+                for entry in args["hand_over"]
+            ],
+            say=say,
+            keep=args["revisions"],
+            run=run,
+            # In ansible-core 2.18 libyaml refuses the strings of facts.
+            assumed=Assumed(**untagged(facts_of(self.variables).get(ASSUMED, {}) if self.check else {})),
+            meanwhile=functools.partial(load_jobs_meanwhile, api, say=say),
+        )
+
 
 def missing_cluster(kubeconfig: str, state: str) -> dict[str, Any]:
-    """Result in check mode when the cluster has not been made yet."""
+    """Return the result in check mode for a cluster that does not exist yet."""
     text = f"kubeconfig {kubeconfig} does not exist yet: the cluster would be made"
     if state == "absent":
         return {"changed": False, "objects": [], "msg": f"{text}, and there would be nothing to remove"}

@@ -126,24 +126,29 @@ def machine_problems(
             "(swapoff "
             "--all, and remove it from /etc/fstab), or set node_prep_tolerate_swap: true."
         )
+    return problems + membership_problems(node, cluster, kubernetes)
+
+
+def membership_problems(node: Mapping[str, Any], cluster: str, kubernetes: str) -> list[str]:
+    """Return why a machine that has Kubernetes already cannot be a node of ``cluster`` in this version."""
     if node["state"] == "foreign":
-        problems.append(
+        return [
             "it belongs to a Kubernetes cluster that was not made from this inventory (it has "
             f"{', '.join(node['foreign'])}). "
             "Take another machine, or remove that cluster yourself with: kubeadm reset"
-        )
-    elif node["state"] in ("ours", "unfinished") and node["cluster"] != cluster:
-        problems.append(
+        ]
+    if node["state"] in ("ours", "unfinished") and node["cluster"] != cluster:
+        return [
             f"it is a node of cluster {node['cluster']}, but the inventory has it in {cluster}. "
             "Put it back there, or remove it from its cluster first with: kubeadm reset; rm -r /etc/kubescale"
-        )
-    elif node["state"] == "ours" and node["version"] != kubernetes:
-        problems.append(
+        ]
+    if node["state"] == "ours" and node["version"] != kubernetes:
+        return [
             f"it joined {cluster} with Kubernetes {node['version']} (/etc/kubescale/node.json), and this run would "
             f"bring {kubernetes}; a running cluster keeps its version. Ask for {node['version']} (artifacts_versions), "
             "or make a new cluster."
-        )
-    return problems
+        ]
+    return []
 
 
 def shared_identities(machine: Mapping[str, Any], others: Iterable[Mapping[str, Any]]) -> list[str]:
