@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,16 @@ from .test_apply_set import actions, config_map, crd, deployment, namespace
 JSON = dict[str, Any]
 MakeSet = Callable[..., ApplySet]
 HELM = {"meta.helm.sh/release-name": "adapter", "meta.helm.sh/release-namespace": "theirs"}
+
+
+@pytest.fixture(autouse=True)
+def api_services_go(api: Api) -> Iterator[None]:
+    """Deletes the APIServices of a test. Nothing answers behind them, and no namespace goes while they are there."""
+    yield
+    kind = ("apiregistration.k8s.io/v1", "APIService")
+    for item in api.list(*kind).items:
+        if item["metadata"]["name"].endswith(".example.com"):
+            api.delete(*kind, item["metadata"]["name"])
 
 
 @pytest.fixture
