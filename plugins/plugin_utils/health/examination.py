@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ..apps.model import App
 from ..apps.rules import adapter_config
+from ..common.components import COMPONENTS, describe_cluster
 from ..kube.client import Api, Event, Value
 from ..kube.prometheus import SERVICES
 from ..kube.transport import CONNECT_TIMEOUT
@@ -20,8 +21,6 @@ from .settings import CUSTOM_API, EXTERNAL_API, RESOURCE_API, Case, Seen, Settin
 
 #: Seconds after which an answer times out: a doctor reports a server that hangs, and does not wait for it.
 PATIENCE = 10.0
-#: Components that checks need, by their roles.
-COMPONENTS = ("prometheus", "alertmanager", "grafana", "prometheus_adapter", "metrics_server", "hpa")
 
 
 def circumstances(
@@ -33,16 +32,17 @@ def circumstances(
     """
 
     def variable(name: str, default: Any) -> Any:  # noqa: ANN401 - whatever a variable holds
-        return template(variables.get(name, default))
+        return template(variables[name]) if name in variables else default
 
     now = datetime.datetime.now(datetime.UTC)
     server_now = api.clock()
-    absent = frozenset(name for name in COMPONENTS if variable(f"{name}_state", "present") == "absent")
-    adapter, server = ("" if name in absent else name for name in ("prometheus_adapter", "metrics_server"))
+    cluster = describe_cluster(variable)
+    absent = frozenset(component.role for component in COMPONENTS).difference(cluster.present)
+    adapter = "" if "prometheus_adapter" in absent else "prometheus_adapter"
     owners = {
-        RESOURCE_API: adapter if variable("resource_metrics_owner", "metrics_server") == "adapter" else server,
+        RESOURCE_API: "" if cluster.resource_metrics in absent else cluster.resource_metrics,
         CUSTOM_API: adapter,
-        EXTERNAL_API: adapter if variable("external_metrics_owner", "adapter") == "adapter" else "",
+        EXTERNAL_API: adapter if cluster.external_metrics else "",
     }
     # Without a rule the adapter serves no API.
     rules = adapter_config(apps, variable("prometheus_adapter_rules", []))

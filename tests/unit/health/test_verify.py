@@ -322,11 +322,11 @@ def test_a_new_app_is_waited_for_until_it_had_time_to_be_scraped(monkeypatch: py
 
 
 def test_progress_names_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(verify, "POLL_SECONDS", 0.05)
-    monkeypatch.setattr(verify, "PROGRESS_SECONDS", 0.1)
-    stub, said = Stub(), []
+    monkeypatch.setattr(verify, "await_change", lambda *_arguments: None)
+    stub, said, now = Stub(), [], iter(range(0, 1000, 2))
     scrape_fails("connection refused")(stub)
-    assert not run(stub, 0.5, said.append)["app_shop"].ok
+    results = verify.verify(stub, [stub.app], stub.settings, 60, said.append, lambda: float(next(now)))
+    assert not results[-1].ok
     assert 1 < len(said) < 6
     assert "waiting for app_shop (target: http://10.244.1.7:8000/metrics: connection refused" in said[0]
 

@@ -22,7 +22,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
 TEMPLATES = "".join(file.read_text() for file in sorted(REPOSITORY.glob("roles/*/templates/*.j2")))
 TEXTS = {
     str(file.relative_to(REPOSITORY)): file.read_text()
-    for pattern in ("*.md", "docs/*.md", "docs/getting-started/*.md", "plugins/plugin_utils/health/causes.py")
+    for pattern in ("*.md", "docs/*.md", "docs/getting-started/*.md", "plugins/plugin_utils/health/checks/*.py")
     for file in sorted(REPOSITORY.glob(pattern))
 }
 

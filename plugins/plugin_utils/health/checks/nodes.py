@@ -7,14 +7,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...common.components import NAMESPACES
 from ...kube.objects import condition, explain, holds, matches, why_not_ready
 from ...kube.readiness import readiness
 from ..facts import NODES, PODS, Watched, key
 from ..link import Cause, Finding, broken, link, ok
 from ..settings import Settings
-
-#: Namespaces of the components, and of the cluster itself.
-NAMESPACES = frozenset({"kube-system", "monitoring", "prom", "node-exporter", "custom-metrics", "demo"})
 
 
 @link(
@@ -59,9 +57,10 @@ def nodes_ready(facts: Watched, settings: Settings) -> Finding:
 def workloads_available(facts: Watched, _settings: Settings) -> Finding:
     """Check that the components' workloads run their current revision with all replicas available."""
     bad, count = [], 0
+    namespaces = {*filter(None, NAMESPACES.values())}
     for kind in ("Deployment", "DaemonSet", "StatefulSet"):
         for item in facts.items(f"/apis/apps/v1/{kind.lower()}s"):
-            if item["metadata"]["namespace"] not in NAMESPACES:
+            if item["metadata"]["namespace"] not in namespaces:
                 continue
             count += 1
             # The items of a list have no kind.
