@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 
 from ..apps.model import App
 from ..apps.rules import adapter_config
+from ..common.components import COMPONENTS, describe_cluster
 from ..kube.client import Api, Event, Value
 from ..kube.prometheus import SERVICES
 from ..kube.transport import CONNECT_TIMEOUT
@@ -20,8 +21,6 @@ from .settings import CUSTOM_API, EXTERNAL_API, RESOURCE_API, Case, Seen, Settin
 
 #: Seconds after which an answer times out: a doctor reports a server that hangs, and does not wait for it.
 PATIENCE = 10.0
-#: Components that checks need, by their roles.
-COMPONENTS = ("prometheus", "alertmanager", "grafana", "prometheus_adapter", "metrics_server", "hpa")
 
 
 def circumstances(
@@ -37,12 +36,12 @@ def circumstances(
 
     now = datetime.datetime.now(datetime.UTC)
     server_now = api.clock()
-    absent = frozenset(name for name in COMPONENTS if variable(f"{name}_state", "present") == "absent")
-    adapter, server = ("" if name in absent else name for name in ("prometheus_adapter", "metrics_server"))
+    cluster = describe_cluster(variables, template)
+    adapter = "prometheus_adapter" if "prometheus_adapter" in cluster.present else ""
     owners = {
-        RESOURCE_API: adapter if variable("resource_metrics_owner", "metrics_server") == "adapter" else server,
+        RESOURCE_API: cluster.resource_metrics if cluster.resource_metrics in cluster.present else "",
         CUSTOM_API: adapter,
-        EXTERNAL_API: adapter if variable("external_metrics_owner", "adapter") == "adapter" else "",
+        EXTERNAL_API: adapter if cluster.external_metrics else "",
     }
     # Without a rule the adapter serves no API.
     rules = adapter_config(apps, variable("prometheus_adapter_rules", []))
@@ -55,7 +54,7 @@ def circumstances(
         Seen(now, server_now, server_certificate(api.server)),
         served=frozenset(group for group, owner in owners.items() if owner and needed[group]),
         machines=(*variable("cluster_control_plane", []), *variable("cluster_workers", [])),
-        absent=absent,
+        absent=frozenset(component.role for component in COMPONENTS).difference(cluster.present),
         certificate_days=int(variable("verify_certificate_days", 14)),
     )
     return replace(settings, pools=frozenset(Case.of(app, settings).pool for app in apps))

@@ -7,6 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ...common.components import NAMESPACES
 from ...kube.objects import condition, explain, holds, matches, why_not_ready
 from ...kube.readiness import readiness
 from ..facts import NODES, PODS, Watched, key
@@ -14,7 +15,7 @@ from ..link import Cause, Finding, broken, link, ok
 from ..settings import Settings
 
 #: Namespaces of the components, and of the cluster itself.
-NAMESPACES = frozenset({"kube-system", "monitoring", "prom", "node-exporter", "custom-metrics", "demo"})
+OURS = frozenset(NAMESPACES.values()) - {""}
 
 
 @link(
@@ -61,7 +62,7 @@ def workloads_available(facts: Watched, _settings: Settings) -> Finding:
     bad, count = [], 0
     for kind in ("Deployment", "DaemonSet", "StatefulSet"):
         for item in facts.items(f"/apis/apps/v1/{kind.lower()}s"):
-            if item["metadata"]["namespace"] not in NAMESPACES:
+            if item["metadata"]["namespace"] not in OURS:
                 continue
             count += 1
             # The items of a list have no kind.
