@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Writes playbooks/tasks/*.yml, which apply components, from the list in plugins/plugin_utils/common/components.py.
+"""Writes playbooks/tasks/*.yml and docs/components.md from the list in plugins/plugin_utils/common/components.py.
 
 docs/components.py           write what is out of date
 docs/components.py --check   write nothing; name what is out of date and fail if there is any
@@ -13,7 +13,7 @@ import sys
 from itertools import groupby
 from pathlib import Path
 
-from pages import REPOSITORY, keep
+from pages import REPOSITORY, keep, table
 
 sys.path.insert(0, str(REPOSITORY))
 
@@ -23,6 +23,22 @@ HEADER = """\
 ---
 # Made from plugins/plugin_utils/common/components.py by `make docs`; edit that file instead.
 # inputs.yml has checked the variables of all roles: to check them again took a fifth of a run that changes nothing.
+"""
+PAGE = """\
+<!-- Made from plugins/plugin_utils/common/components.py by `make docs`; edit that file instead. -->
+
+# Components
+
+Run one component alone, leave one out, or remove one:
+
+```shell
+ansible-playbook site.yml --tags grafana        # this one only
+ansible-playbook site.yml --skip-tags grafana   # all others
+```
+
+The variable `<role>_state` of each role is `present` or `absent`; `grafana_state: absent` removes all that role
+`grafana` has made. Runs apply components in the order of this table, and wait at the end until all of them are ready.
+
 """
 TASK = """\
 - name: Set up {title}
@@ -40,12 +56,32 @@ def task(component: Component) -> str:
     return text + f"  tags: [{', '.join(component.tags)}]\n"
 
 
-def pages() -> dict[Path, str]:
-    """Return the text of each file: one for each part."""
+def tasks() -> dict[Path, str]:
+    """Return the text of each file of tasks: one for each part."""
     return {
         REPOSITORY / "playbooks/tasks" / f"{part}.yml": HEADER + "\n".join(map(task, components))
         for part, components in groupby(COMPONENTS, lambda component: component.part)
     }
+
+
+def page() -> str:
+    """Return the page with the table of components."""
+    rows = [
+        [
+            f"[{component.role}](../roles/{component.role}/README.md)",
+            component.title + (f" (`prometheus_flavor: {component.flavor}`)" if component.flavor else ""),
+            f"`{component.namespace}`" if component.namespace else "those of the apps",
+            ", ".join(f"`{tag}`" for tag in component.tags),
+            f"`{'metrics' if component.part == 'last' else component.part}.yml`",
+        ]
+        for component in COMPONENTS
+    ]
+    return PAGE + table(["role", "what it is", "namespace", "tags", "playbook that applies it alone"], rows)
+
+
+def pages() -> dict[Path, str]:
+    """Return the text of each file."""
+    return {**tasks(), REPOSITORY / "docs/components.md": page()}
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The components that playbooks apply to a cluster, in their order, and which of them a cluster has.
 
-`make docs` writes the files of playbooks/tasks/ from this list.
+`make docs` writes the files of playbooks/tasks/ and docs/components.md from this list.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Component:
     role: str
     #: The name that people know it by.
     title: str
-    #: The playbook that applies it alone. `last` means the end of all others.
+    #: The playbook that applies it alone. `last` means the end of metrics.yml, and in site.yml the end of all.
     part: str
     #: Namespace of its pods; empty if the cluster's variables decide, or if it has none.
     namespace: str = ""

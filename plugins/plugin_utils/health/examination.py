@@ -36,7 +36,7 @@ def circumstances(
 
     now = datetime.datetime.now(datetime.UTC)
     server_now = api.clock()
-    cluster = describe_cluster(variable)
+    cluster = describe_cluster(variables, template)
     absent = frozenset(component.role for component in COMPONENTS).difference(cluster.present)
     adapter = "" if "prometheus_adapter" in absent else "prometheus_adapter"
     owners = {

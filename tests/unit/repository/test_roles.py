@@ -123,7 +123,7 @@ def test_components_are_the_roles_that_apply_a_set() -> None:
 def test_tasks_of_the_parts_are_the_generated_ones() -> None:
     for file, text in components.pages().items():
         assert file.read_text(encoding="utf-8") == text, "run: make docs"
-    assert {file.name for file in components.pages()} == {file.name for file in (PLAYBOOKS / "tasks").iterdir()}
+    assert {file.name for file in components.tasks()} == {file.name for file in (PLAYBOOKS / "tasks").iterdir()}
 
 
 def test_a_run_of_all_parts_applies_the_components_in_their_order() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 
 import yaml
 
+from ...common.components import NAMESPACES
 from ...kube.client import ApiError
 from ...kube.objects import parse_time
 from ..facts import Watched
@@ -17,7 +18,7 @@ from ..link import Cause, Finding, broken, link, ok, skipped, unknown
 from ..settings import CUSTOM_API, EXTERNAL_API, Case
 from .apis import VERSIONS, registrations
 
-ADAPTER_CONFIG = "custom-metrics/adapter-config"
+ADAPTER_CONFIG = f"{NAMESPACES['prometheus_adapter']}/adapter-config"
 
 
 @link(

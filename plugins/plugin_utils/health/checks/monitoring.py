@@ -9,6 +9,7 @@ from http import HTTPStatus
 from typing import Any
 
 from ...apps.scraping import ANNOTATED_PODS, ANNOTATED_SERVICES
+from ...common.components import NAMESPACES
 from ...kube.client import ApiError
 from ...kube.objects import holds
 from ...kube.prometheus import PrometheusError, prometheus_data, prometheus_query, service_path
@@ -18,8 +19,8 @@ from ..settings import MONITORS, Settings
 from .scrape import NO_PROMETHEUS, prometheus_trouble
 from .target import DOWN, TWICE, scraped_twice, target_pod, targets
 
-ALERTMANAGER = "monitoring/alertmanager-main:9093"
-GRAFANA = "monitoring/grafana:3000"
+ALERTMANAGER = f"{NAMESPACES['alertmanager']}/alertmanager-main:9093"
+GRAFANA = f"{NAMESPACES['grafana']}/grafana:3000"
 
 
 @link("Prometheus answers queries", {"no_prometheus": NO_PROMETHEUS}, components=("prometheus",))

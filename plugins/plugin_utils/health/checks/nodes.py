@@ -14,6 +14,9 @@ from ..facts import NODES, PODS, Watched, key
 from ..link import Cause, Finding, broken, link, ok
 from ..settings import Settings
 
+#: Namespaces of the components, and of the cluster itself.
+OURS = frozenset(NAMESPACES.values()) - {""}
+
 
 @link(
     "every machine is a Ready node",
@@ -57,10 +60,9 @@ def nodes_ready(facts: Watched, settings: Settings) -> Finding:
 def workloads_available(facts: Watched, _settings: Settings) -> Finding:
     """Check that the components' workloads run their current revision with all replicas available."""
     bad, count = [], 0
-    namespaces = {*filter(None, NAMESPACES.values())}
     for kind in ("Deployment", "DaemonSet", "StatefulSet"):
         for item in facts.items(f"/apis/apps/v1/{kind.lower()}s"):
-            if item["metadata"]["namespace"] not in namespaces:
+            if item["metadata"]["namespace"] not in OURS:
                 continue
             count += 1
             # The items of a list have no kind.
