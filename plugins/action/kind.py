@@ -13,7 +13,8 @@ from ..plugin_utils.artifacts.cache import Cache
 from ..plugin_utils.artifacts.pins import machine_architecture, versioned_pins
 from ..plugin_utils.common.action import Action, display, done_result
 from ..plugin_utils.common.paths import cache_directory
-from ..plugin_utils.machines.kind import Kind, find_engine
+from ..plugin_utils.machines.engine import find_engine
+from ..plugin_utils.machines.kind import Kind
 
 
 class ActionModule(Action):

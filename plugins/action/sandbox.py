@@ -8,7 +8,8 @@ from typing import Any
 
 from ..plugin_utils.common.action import Action, display, done_result
 from ..plugin_utils.common.paths import cache_directory
-from ..plugin_utils.machines.sandbox import Machine, Sandbox, SandboxError, check_host
+from ..plugin_utils.machines.host import SandboxError, check_host
+from ..plugin_utils.machines.sandbox import Machine, Sandbox
 
 
 class ActionModule(Action):

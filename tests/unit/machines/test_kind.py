@@ -16,9 +16,12 @@ from ansible.plugins.action import ActionBase
 from ansible_collections.kubescale.fleet.plugins.action import kind as action
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.cache import Cache
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import versioned_pins
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines import engine as engines
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines import kind as module
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines import signing
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines.kind import Engine, Kind, KindError, NodeImage
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines.engine import Engine, KindError
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines.kind import Kind
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines.node_image import NodeImage
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 
@@ -360,7 +363,7 @@ def test_nodes_are_described_with_what_a_certificate_may_name(cluster, engine):
 def test_what_the_host_lacks_is_made_and_said(tmp_path, engine, cache, monkeypatch):
     modules, said = tmp_path / "modules", []
     monkeypatch.setattr(module, "MODULES", modules)
-    monkeypatch.setattr(module.Sandbox, "raise_inotify", lambda _self, machines, _check: [f"for {machines}"])
+    monkeypatch.setattr(module, "raise_inotify", lambda machines, _check, _say: [f"for {machines}"])
     engine.add("somebody")
     cluster = Kind("t", tmp_path / "kubeconfig", tmp_path, engine, cache, say=said.append)
     assert cluster.prepare_host(check=True)[1:] == ["for 3"]
@@ -398,9 +401,9 @@ def test_a_second_run_waits_for_the_first(cluster):
 
 def test_an_engine_that_kind_has_not_is_named(tmp_path):
     with pytest.raises(KindError, match="KIND_EXPERIMENTAL_PROVIDER is 'lxc'; allowed are docker and podman"):
-        module.find_engine(tmp_path, {"KIND_EXPERIMENTAL_PROVIDER": "lxc"})
+        engines.find_engine(tmp_path, {"KIND_EXPERIMENTAL_PROVIDER": "lxc"})
 
 
 def test_a_command_that_fails_tells_the_end_of_what_it_said():
     with pytest.raises(KindError, match=r"sh -c .* failed:\nlast words"):
-        module.run(["sh", "-c", "echo last words >&2; exit 1"], {"PATH": "/bin"})
+        engines.run(["sh", "-c", "echo last words >&2; exit 1"], {"PATH": "/bin"})

@@ -8,11 +8,12 @@ import subprocess
 import tarfile
 
 import pytest
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines import host, machine_image
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines import sandbox as module
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines.host import SandboxError
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines.sandbox import (
     Machine,
     Sandbox,
-    SandboxError,
     subnet_of,
 )
 
@@ -52,7 +53,7 @@ class Podman:
 def inotify(tmp_path, monkeypatch):
     file = tmp_path / "max_user_instances"
     file.write_text("8192")
-    monkeypatch.setattr(module, "INOTIFY", file)
+    monkeypatch.setattr(host, "INOTIFY", file)
     return file
 
 
@@ -70,15 +71,15 @@ def bridge(tmp_path, monkeypatch):
         (folder / "addr_assign_type").write_text("3\n")
         return subprocess.CompletedProcess(command, 0, "", "")
 
-    monkeypatch.setattr(module, "INTERFACES", folder.parent)
-    monkeypatch.setattr(module.subprocess, "run", run)
+    monkeypatch.setattr(host, "INTERFACES", folder.parent)
+    monkeypatch.setattr(host.subprocess, "run", run)
     return commands
 
 
 def make(podman, tmp_path, **kwargs):
     box = Sandbox("t", tmp_path, run=podman, say=lambda _line: None, unified_cgroups=False, **kwargs)
-    box.archive.parent.mkdir(exist_ok=True)
-    with tarfile.open(box.archive, "w") as archive:
+    box.image.archive.parent.mkdir(exist_ok=True)
+    with tarfile.open(box.image.archive, "w") as archive:
         for name, content in (("./etc/hostname", b"t"), ("./var/lib/dpkg/status", b"Package: dpkg\n")):
             member = tarfile.TarInfo(name)
             member.size = len(content)
@@ -233,9 +234,9 @@ def test_inotify_is_raised_for_all_machines_of_the_host(tmp_path, inotify):
 
 
 def test_the_image_is_named_after_its_recipe(tmp_path, monkeypatch):
-    before = make(Podman(), tmp_path).image
-    monkeypatch.setattr(module, "PACKAGES", [*module.PACKAGES, "more"])
-    assert make(Podman(), tmp_path).image != before
+    before = make(Podman(), tmp_path).image.name
+    monkeypatch.setattr(machine_image, "PACKAGES", [*machine_image.PACKAGES, "more"])
+    assert make(Podman(), tmp_path).image.name != before
 
 
 def test_unified_cgroups_need_no_special_runtime(tmp_path):
@@ -264,5 +265,7 @@ def test_machines_see_the_cache_only_where_they_may(tmp_path):
 
 
 def test_each_debian_release_has_its_own_image(tmp_path):
-    boxes = [make(Podman(), tmp_path, suite=suite) for suite in module.SUITES]
-    assert len({box.image for box in boxes}) == len({box.archive for box in boxes}) == len(module.SUITES)
+    boxes = [make(Podman(), tmp_path, suite=suite) for suite in machine_image.SUITES]
+    assert (
+        len({box.image.name for box in boxes}) == len({box.image.archive for box in boxes}) == len(machine_image.SUITES)
+    )

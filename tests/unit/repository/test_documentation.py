@@ -17,7 +17,7 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.scrape_jobs i
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import ARCHITECTURES
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.sources import SOURCES
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus import SERVICES
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines.sandbox import SUITES
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines.machine_image import SUITES
 
 PLUGINS = "ansible_collections.kubescale.fleet.plugins"
 REPOSITORY = Path(__file__).resolve().parents[3]
