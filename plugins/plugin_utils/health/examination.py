@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -36,7 +37,7 @@ def circumstances(
 
     now = datetime.datetime.now(datetime.UTC)
     server_now = api.clock()
-    cluster = describe_cluster(variable)
+    cluster = describe_cluster(variables, template)
     absent = frozenset(component.role for component in COMPONENTS).difference(cluster.present)
     adapter = "" if "prometheus_adapter" in absent else "prometheus_adapter"
     owners = {
@@ -52,7 +53,7 @@ def circumstances(
         SERVICES[flavor],
         flavor,
         owners,
-        Seen(now, server_now, server_certificate(api.server)),
+        Seen(now, server_now, functools.cache(lambda: server_certificate(api.server))),
         served=frozenset(group for group, owner in owners.items() if owner and needed[group]),
         machines=(*variable("cluster_control_plane", []), *variable("cluster_workers", [])),
         absent=absent,
