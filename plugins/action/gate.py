@@ -17,7 +17,7 @@ from ..plugin_utils.common.action import Bound
 from ..plugin_utils.fleet import gate, run_record
 from ..plugin_utils.fleet.gate import Baseline, Look
 from ..plugin_utils.health.checks.nodes import nodes_ready
-from ..plugin_utils.health.doctor import Diagnosis, examine
+from ..plugin_utils.health.doctor import examine
 from ..plugin_utils.health.examination import HastyReader, circumstances
 from ..plugin_utils.kube.action import ClusterAction
 from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError
@@ -66,37 +66,31 @@ class ActionModule(ClusterAction):
         service = SERVICES.get(args["prometheus"])
         hasty = HastyReader(api)
 
-        def ready(patience: float) -> Look:
+        def ready(patience: float) -> list[Look]:
             count = wait_for_sets(api, None, PARENTS, patience, say)
-            return Look("ready", True, f"{count} objects")
+            return [Look("ready", True, f"{count} objects")]
 
-        def diagnose(chosen: Sequence[App]) -> Diagnosis:
+        def health(_patience: float) -> list[Look]:
             flavor = args["prometheus"] if service else "operator"
             settings = circumstances(api, apps, flavor, self.variables, self._templar.template)
-            return examine(hasty, chosen, settings, [nodes_ready])
+            diagnosis = examine(hasty, apps, settings, [nodes_ready])
+            return [gate.look_at_nodes(diagnosis), *([gate.look_at_apps(diagnosis)] if apps else [])]
 
-        def nodes(_patience: float) -> Look:
-            return gate.look_at_nodes(diagnose([]))
-
-        def scaling(_patience: float) -> Look:
-            return gate.look_at_apps(diagnose(apps))
-
-        def alerts(_patience: float) -> Look:
+        def alerts(_patience: float) -> list[Look]:
             now = gate.firing_alerts(hasty, service or "")
-            return gate.look_at_alerts(now, baseline.alerts if baseline else None)
+            return [gate.look_at_alerts(now, baseline.alerts if baseline else None)]
 
         def say(text: str) -> None:
             self.say(f"gate: {text}")
 
-        wanted = {"ready": ready, "nodes": nodes}
-        wanted |= {"apps": scaling} if apps else {}
+        wanted = {"ready": ready, "nodes": health}
         wanted |= {"alerts": alerts} if service else {}
 
         def look(patience: float) -> list[Look]:
-            looks = []
+            looks: list[Look] = []
             for name, each in wanted.items():
                 try:
-                    looks.append(each(patience))
+                    looks += each(patience)
                 except (ApiError, ApplySetError, NotReadyError, PrometheusError) as error:
                     looks.append(Look(name, False, str(error)))
             return looks

@@ -153,6 +153,11 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
             name: stack.enter_context(control_plane(folder, authority if name == "far" else None))
             for name, folder in folders.items()
         }
+        ready = {"status": {"conditions": [{"type": "Ready", "status": "True"}]}}
+        for kubeconfig in kubeconfigs.values():
+            api = connect(kubeconfig)
+            api.apply({"apiVersion": "v1", "kind": "Node", "metadata": {"name": "w1"}}, "test")
+            api.patch("v1", "Node", "w1", ready, None, "status")
         yield Servers(kubeconfigs, authority, stack.enter_context(fault_proxy(kubeconfigs["far"])))
 
 

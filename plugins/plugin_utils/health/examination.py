@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import datetime
+import functools
 import ssl
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -52,7 +53,7 @@ def circumstances(
         SERVICES[flavor],
         flavor,
         owners,
-        Seen(now, server_now, server_certificate(api.server)),
+        Seen(now, server_now, functools.cache(lambda: server_certificate(api.server))),
         served=frozenset(group for group, owner in owners.items() if owner and needed[group]),
         machines=(*variable("cluster_control_plane", []), *variable("cluster_workers", [])),
         absent=absent,

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,11 +29,14 @@ SETTLING = 30.0
 
 @dataclass(frozen=True)
 class Seen:
-    """Facts about the API server that are not among its answers; None where the controller could not see one."""
+    """Facts about the API server that are not among its answers; None where the controller could not see one.
+
+    ``server_certificate`` reads the API server's certificate (PEM) when a check needs it.
+    """
 
     now: datetime.datetime
     server_now: datetime.datetime | None = None
-    server_certificate: str | None = None
+    server_certificate: Callable[[], str | None] = lambda: None
     #: Time of the look in seconds, by a clock that nobody sets.
     at: float = field(default_factory=time.monotonic)
 

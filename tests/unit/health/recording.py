@@ -137,6 +137,7 @@ def encoded(certificate: x509.Certificate) -> str:
 
 
 AUTHORITY = make_certificate()
+SERVER_CERTIFICATE = pem(make_certificate(AUTHORITY)[0])
 OTHER_AUTHORITY = make_certificate(name="somebody else")
 
 
@@ -274,7 +275,7 @@ class Stub:
         self.changed = threading.Event()
         self.absent: frozenset[str] = frozenset()
         self.machines = ["w1"]
-        self.seen = Seen(NOW, NOW, pem(make_certificate(AUTHORITY)[0]))
+        self.seen = Seen(NOW, NOW, lambda: SERVER_CERTIFICATE)
         self.owners = {CUSTOM_API: "prometheus_adapter", RESOURCE_API: "metrics_server", EXTERNAL_API: ""}
 
     @property

@@ -35,8 +35,8 @@ def certificates(facts: Watched, settings: Settings) -> Finding:
     if waiting := waiting_requests(facts):
         return broken("kubelet_certificate_waiting", "; ".join(waiting))
     ends = [*serving_ends(facts, settings)]
-    if settings.seen.server_certificate:
-        end = x509.load_pem_x509_certificate(settings.seen.server_certificate.encode()).not_valid_after_utc
+    if served := settings.seen.server_certificate():
+        end = x509.load_pem_x509_certificate(served.encode()).not_valid_after_utc
         ends.append(
             (end, "the API server's own", "on the control plane: kubeadm certs renew apiserver, then restart it")
         )
