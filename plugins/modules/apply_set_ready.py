@@ -28,10 +28,7 @@ options:
     type: list
     elements: str
 extends_documentation_fragment:
-  - kubescale.fleet.cluster
-  - kubescale.fleet.cluster.context
-  - kubescale.fleet.cluster.sets
-  - kubescale.fleet.cluster.wait
+  [kubescale.fleet.cluster, kubescale.fleet.cluster.context, kubescale.fleet.cluster.sets, kubescale.fleet.cluster.wait]
 """
 
 EXAMPLES = r"""

@@ -36,9 +36,7 @@ options:
   bundle:
     description: Archive on the controller for O(source=bundle), as M(kubescale.fleet.bundle) writes it.
     type: path
-extends_documentation_fragment:
-  - kubescale.fleet.artifacts
-  - kubescale.fleet.artifacts.versions
+extends_documentation_fragment: [kubescale.fleet.artifacts, kubescale.fleet.artifacts.versions]
 """
 
 EXAMPLES = r"""

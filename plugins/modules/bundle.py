@@ -31,8 +31,7 @@ options:
     type: str
     choices: [present, verified]
     default: present
-extends_documentation_fragment:
-  - kubescale.fleet.artifacts
+extends_documentation_fragment: [kubescale.fleet.artifacts]
 """
 
 EXAMPLES = r"""

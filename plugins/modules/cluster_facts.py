@@ -13,8 +13,7 @@ attributes:
   check_mode:
     description: Changes nothing. The values are empty for a cluster that is not made yet.
     support: full
-extends_documentation_fragment:
-  - kubescale.fleet.cluster
+extends_documentation_fragment: [kubescale.fleet.cluster]
 """
 
 EXAMPLES = r"""

@@ -29,10 +29,7 @@ options:
     elements: str
     default: []
 extends_documentation_fragment:
-  - kubescale.fleet.cluster
-  - kubescale.fleet.document
-  - kubescale.fleet.apps
-  - kubescale.fleet.apps.prometheus
+  [kubescale.fleet.apps, kubescale.fleet.apps.prometheus, kubescale.fleet.cluster, kubescale.fleet.document]
 """
 
 EXAMPLES = r"""

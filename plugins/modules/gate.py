@@ -53,10 +53,7 @@ options:
     description: With O(state=before), notes what is so now even if there is a note of a run whose gate did not pass.
     type: bool
     default: false
-extends_documentation_fragment:
-  - kubescale.fleet.cluster
-  - kubescale.fleet.cluster.context
-  - kubescale.fleet.apps
+extends_documentation_fragment: [kubescale.fleet.apps, kubescale.fleet.cluster, kubescale.fleet.cluster.context]
 """
 
 EXAMPLES = r"""

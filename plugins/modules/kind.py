@@ -45,9 +45,7 @@ options:
     type: str
     choices: [present, absent]
     default: present
-extends_documentation_fragment:
-  - kubescale.fleet.artifacts
-  - kubescale.fleet.artifacts.versions
+extends_documentation_fragment: [kubescale.fleet.artifacts, kubescale.fleet.artifacts.versions]
 """
 
 EXAMPLES = r"""

@@ -32,9 +32,7 @@ options:
     default: false
   wait_timeout:
     default: 60
-extends_documentation_fragment:
-  - kubescale.fleet.cluster
-  - kubescale.fleet.cluster.wait
+extends_documentation_fragment: [kubescale.fleet.cluster, kubescale.fleet.cluster.wait]
 """
 
 EXAMPLES = r"""

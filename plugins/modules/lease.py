@@ -37,9 +37,7 @@ attributes:
   diff_mode:
     support: none
     description: The Lease is a matter of the run, not of the cluster.
-extends_documentation_fragment:
-  - kubescale.fleet.cluster
-  - kubescale.fleet.cluster.context
+extends_documentation_fragment: [kubescale.fleet.cluster, kubescale.fleet.cluster.context]
 """
 
 EXAMPLES = r"""

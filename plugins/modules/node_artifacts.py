@@ -43,9 +43,7 @@ options:
         somebody else wrote are left alone, and one in the way is an error.
     type: dict
     default: {}
-extends_documentation_fragment:
-  - kubescale.fleet.artifacts
-  - kubescale.fleet.artifacts.versions
+extends_documentation_fragment: [kubescale.fleet.artifacts, kubescale.fleet.artifacts.versions]
 """
 
 EXAMPLES = r"""

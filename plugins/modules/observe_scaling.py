@@ -63,10 +63,7 @@ options:
     description: Series selector of the app's own counter of requests, to show what arrived of the load.
     type: str
     default: ""
-extends_documentation_fragment:
-  - kubescale.fleet.cluster
-  - kubescale.fleet.apps.prometheus
-  - kubescale.fleet.apps.report
+extends_documentation_fragment: [kubescale.fleet.apps.prometheus, kubescale.fleet.apps.report, kubescale.fleet.cluster]
 """
 
 EXAMPLES = r"""

@@ -32,8 +32,7 @@ options:
     description: Fail if a cluster would change, so that the run ends with status 2.
     type: bool
     default: false
-extends_documentation_fragment:
-  - kubescale.fleet.document
+extends_documentation_fragment: [kubescale.fleet.document]
 """
 
 EXAMPLES = r"""

@@ -22,10 +22,7 @@ options:
     description: How far back the drawings go, 1 to 90 minutes.
     type: int
     default: 15
-extends_documentation_fragment:
-  - kubescale.fleet.cluster
-  - kubescale.fleet.apps.prometheus
-  - kubescale.fleet.apps.report
+extends_documentation_fragment: [kubescale.fleet.apps.prometheus, kubescale.fleet.apps.report, kubescale.fleet.cluster]
 """
 
 EXAMPLES = r"""

@@ -15,11 +15,8 @@ attributes:
     description: Reads only.
     support: full
 extends_documentation_fragment:
-  - kubescale.fleet.cluster
-  - kubescale.fleet.cluster.context
-  - kubescale.fleet.cluster.sets
-  - kubescale.fleet.document
-  - kubescale.fleet.cluster.components
+  [kubescale.fleet.cluster, kubescale.fleet.cluster.components, kubescale.fleet.cluster.context,
+   kubescale.fleet.cluster.sets, kubescale.fleet.document]
 """
 
 EXAMPLES = r"""

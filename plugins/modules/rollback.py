@@ -44,10 +44,7 @@ attributes:
     support: full
     description: Before and after of every object that changes; values of Secrets are redacted.
 extends_documentation_fragment:
-  - kubescale.fleet.cluster
-  - kubescale.fleet.cluster.context
-  - kubescale.fleet.cluster.sets
-  - kubescale.fleet.cluster.wait
+  [kubescale.fleet.cluster, kubescale.fleet.cluster.context, kubescale.fleet.cluster.sets, kubescale.fleet.cluster.wait]
 """
 
 EXAMPLES = r"""

@@ -28,10 +28,8 @@ options:
   wait_timeout:
     default: 120
 extends_documentation_fragment:
-  - kubescale.fleet.cluster
-  - kubescale.fleet.cluster.context
-  - kubescale.fleet.cluster.wait
-  - kubescale.fleet.apps.prometheus
+  [kubescale.fleet.apps.prometheus, kubescale.fleet.cluster, kubescale.fleet.cluster.context,
+   kubescale.fleet.cluster.wait]
 """
 
 EXAMPLES = r"""

@@ -50,8 +50,7 @@ options:
       - For clusters whose CA is out of reach.
     type: bool
     default: false
-extends_documentation_fragment:
-  - kubescale.fleet.cluster
+extends_documentation_fragment: [kubescale.fleet.cluster]
 """
 
 EXAMPLES = r"""

@@ -29,10 +29,7 @@ options:
     type: float
     default: 300
 extends_documentation_fragment:
-  - kubescale.fleet.cluster
-  - kubescale.fleet.apps
-  - kubescale.fleet.apps.prometheus
-  - kubescale.fleet.apps.report
+  [kubescale.fleet.apps, kubescale.fleet.apps.prometheus, kubescale.fleet.apps.report, kubescale.fleet.cluster]
 """
 
 EXAMPLES = r"""

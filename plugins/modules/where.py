@@ -28,8 +28,7 @@ options:
     description: More lines to show, as name and text.
     type: dict
     default: {}
-extends_documentation_fragment:
-  - kubescale.fleet.cluster
+extends_documentation_fragment: [kubescale.fleet.cluster]
 """
 
 EXAMPLES = r"""
