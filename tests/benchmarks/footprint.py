@@ -274,7 +274,9 @@ def page(api: Api, minutes: int) -> str:
 
 # Footprint
 
-See how much CPU, memory and traffic an idle cluster needs. Measured on a cluster of {nodes} nodes in containers on one machine with 2 cores ({versions}):
+See how much CPU, memory and traffic an idle cluster needs.
+
+Measured on a cluster of {nodes} nodes in containers on one machine with 2 cores ({versions}):
 the mean of {minutes} minutes without load. Grafana is left out, because a stand-in runs if its image cannot be pulled.
 
 ## Components
