@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Writes the tables of docs/doctor.md from the doctor's causes and from the faults that scenario `doctor` injects.
+"""Write the tables of docs/doctor.md from the doctor's causes and from the faults that scenario `doctor` injects.
 
 docs/doctor_table.py           write the page if its tables are out of date
 docs/doctor_table.py --check   write nothing; fail if they are
@@ -26,7 +26,7 @@ BEGIN = "<!-- Made from plugins/plugin_utils/health/checks/ and molecule/doctor/
 
 
 def causes() -> str:
-    """A table of all causes, in the order of the links."""
+    """Return a table of all causes, in the order of the links."""
     rows = []
     for link in ALL.values():
         for name, cause in link.causes.items():
@@ -34,16 +34,16 @@ def causes() -> str:
             # Values that a finding fills in look like the reader's own names.
             advice = re.sub(r"\{(\w+)\}", lambda found: found[1].upper(), cause.advice)
             rows.append([f"`{link.name}`", f"`{name}`", cause.meaning, advice, ", ".join(proven)])
-    return table(["link", "cause", "what it means", "what to do", "fault in scenario `doctor`"], rows)
+    return table(["link", "cause", "meaning", "remedy", "fault in scenario `doctor`"], rows)
 
 
 def links() -> str:
-    """A table of the links."""
-    return table(["link", "what has to be so"], [[f"`{link.name}`", link.title] for link in ALL.values()])
+    """Return a table of the links."""
+    return table(["link", "condition"], [[f"`{link.name}`", link.title] for link in ALL.values()])
 
 
 def page(text: str) -> str:
-    """The page with both tables as they have to be."""
+    """Return the page with current tables."""
     parts = re.split(rf"({re.escape(BEGIN)}\n(?:\|.*\n)+)", text)
     made = [f"{BEGIN}\n{links()}", f"{BEGIN}\n{causes()}"]
     return "".join(made.pop(0) if part.startswith(BEGIN) else part for part in parts)

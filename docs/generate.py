@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Writes all files that are made from others: README files, pages of docs/, dashboards as Grafana reads them.
+"""Write all files that are made from others: README files, pages of docs/, dashboards as Grafana reads them.
 
-With --check nothing is written, and the exit status is 1 if a file is not what its source makes.
+With --check write nothing, and exit with status 1 if a file is out of date.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ GENERATORS = (
     ["docs/alerts.py"],
     ["docs/diagrams.py"],
     ["-m", "files.dashboards.generate"],
-    # From what the one before writes.
+    # Reads the files that the generator before it writes.
     ["docs/dashboards.py"],
 )
 

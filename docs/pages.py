@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What the scripts that make pages from other files have in common."""
+"""Helpers of the scripts that make pages from other files."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
 
 
 def keep(pages: Mapping[Path, str], arguments: Sequence[str]) -> int:
-    """Write the files that are not what they shall be, with --check only name them; return the exit status."""
+    """Write the files that are out of date, or only name them with --check. Return the exit status."""
     check = "--check" in arguments
     stale = [file for file, text in pages.items() if not file.exists() or file.read_text(encoding="utf-8") != text]
     for file in stale:

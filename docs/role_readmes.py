@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Writes roles/*/README.md from the roles' argument specs and from the playbooks that run them.
+"""Write roles/*/README.md from the roles' argument specs and from the playbooks that run them.
 
 docs/role_readmes.py           write what is out of date
 docs/role_readmes.py --check   write nothing; name what is out of date and fail if there is any

@@ -272,28 +272,30 @@ def page(api: Api, minutes: int) -> str:
     return f"""\
 <!-- Made by `python3 -m tests.benchmarks.footprint KUBECONFIG --write`; run that instead of editing. -->
 
-# What the pipeline costs while nothing happens
+# Footprint
+
+See how much CPU, memory and traffic an idle cluster needs.
 
 Measured on a cluster of {nodes} nodes in containers on one machine with 2 cores ({versions}):
-the mean of {minutes} minutes without load. Grafana is left out: where its image cannot be pulled, a stand-in runs.
+the mean of {minutes} minutes without load. Grafana is left out, because a stand-in runs if its image cannot be pulled.
 
 ## Components
 
-CPU in thousandths of a core, memory as working set. Beside it, what the
-[manifests of kube-prometheus](https://github.com/prometheus-operator/kube-prometheus/tree/main/manifests) ask for (main
-branch of 2026-08-10) on as many nodes, with what their operator adds for config-reloaders: a request, not a
-measurement, and for two or three pods where we have one unless `high_availability` is set. Their Prometheus itself asks
-for memory only.
+CPU is in thousandths of a core, memory is the working set. The last columns are the requests of the
+[manifests of kube-prometheus](https://github.com/prometheus-operator/kube-prometheus/tree/main/manifests) (main branch
+of 2026-08-10) on the same number of nodes, with the requests that their operator adds for config-reloaders. These are
+requests, not measurements. They are for two or three pods of some components; this collection runs one pod of each
+unless `high_availability` is set. Their Prometheus container requests memory only.
 
 {components_table(found, nodes)}
 ## Scrapes
 
-Parsed is what Prometheus reads, sent is what travels, compressed as Prometheus asks for it. Nearly all of an API
-server's answer is thrown away after parsing: the alerts need few of its series, and it cannot be asked for those alone.
+*Parsed* is the size that Prometheus reads, *sent* the compressed size on the network. Prometheus drops nearly all of an
+API server's answer after parsing: the alerts need few of its series, and the API server cannot send these alone.
 
 {jobs_table(by_job)}
-Prometheus holds {series:.0f} series and takes in {appended:.0f} samples per second. In all it receives
-{received / KIBIBYTE:.0f} KiB per second, which includes what it watches of the API.
+Prometheus holds {series:.0f} series and takes in {appended:.0f} samples per second. It receives
+{received / KIBIBYTE:.0f} KiB per second, including its watches of the API.
 """
 
 

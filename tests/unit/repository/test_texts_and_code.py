@@ -62,3 +62,13 @@ def test_the_doctor_sends_nobody_to_a_namespace_that_no_role_uses(name: str) -> 
 def test_an_annotation_in_a_text_is_one_that_a_template_sets(name: str) -> None:
     named = re.findall(r"annotations\[([^\]]+)\]", TEXTS[name])
     assert [annotation for annotation in named if f"{annotation}:" not in TEMPLATES] == []
+
+
+def test_messages_on_the_page_of_troubles_are_messages_of_the_code() -> None:
+    files = [file for pattern in ("plugins/**/*.py", "roles/*/tasks/*.yml") for file in REPOSITORY.glob(pattern)]
+    # Python joins a message of several lines.
+    code = re.sub(r'"\s*\n\s*f?"', "", "".join(file.read_text() for file in sorted(files)))
+    symptoms = re.findall(r"^\| (.+?) \|", TEXTS["docs/troubleshooting.md"], re.MULTILINE)
+    messages = [message for symptom in symptoms for message in re.findall(r"`([^`]+)`", symptom)]
+    assert len(messages) > 5
+    assert [message for message in messages if message.removesuffix(" go …") not in code] == []
