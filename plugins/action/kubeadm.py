@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from ..plugin_utils.common.action import display
+from ..plugin_utils.common.files import replace_file
 from ..plugin_utils.kube.action import ClusterAction
 from ..plugin_utils.kube.client import RESTART
 from ..plugin_utils.kube.kubeconfig import read_kubeconfig
@@ -23,7 +24,6 @@ from ..plugin_utils.machines.joining import (
     home_kubeconfig,
     is_home,
     missing_settings,
-    write_private,
 )
 
 # What cannot be changed by writing it somewhere: addresses of pods and services are in use, versions need an upgrade.
@@ -78,7 +78,8 @@ class ActionModule(ClusterAction):
             if read.get("failed"):
                 return read
             admin = base64.b64decode(read["content"]).decode()
-            write_private(kubeconfig, home_kubeconfig(admin, str(args["cluster"]), str(server)))
+            kubeconfig.parent.mkdir(parents=True, exist_ok=True)
+            replace_file(kubeconfig, home_kubeconfig(admin, str(args["cluster"]), str(server)), 0o600)
         if node["state"] == "ours":
             self._compare(wanted)
         return result

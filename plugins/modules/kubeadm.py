@@ -86,6 +86,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubescale.fleet.plugins.module_utils.files import replace_file
 from ansible_collections.kubescale.fleet.plugins.module_utils.node import FINISHED, STATE, UNFINISHED, node_state
 from ansible_collections.kubescale.fleet.plugins.module_utils.services import ended_containers, service_troubles
 
@@ -98,17 +99,6 @@ PROGRESS_LINES = 12
 ERROR_LINES = 20
 #: Written by kubeadm right before it starts the kubelet.
 KUBELET_CONFIG = Path("/var/lib/kubelet/config.yaml")
-
-
-def write(path: Path, content: dict[str, Any]) -> None:
-    """Write JSON, readable by root only, so that it is on disk when this returns."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".new")
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w", encoding="utf-8") as stream:
-        json.dump(content, stream)
-        stream.flush()
-        os.fsync(stream.fileno())
-    temporary.replace(path)
 
 
 class Kubeadm:
@@ -168,14 +158,12 @@ class Kubeadm:
         version = (
             self.module.run_command(["kubeadm", "version", "--output=short"], check_rc=True)[1].strip().lstrip("v")
         )
-        mark = {"cluster": parameters["cluster"], "version": version, "action": parameters["action"]}
-        write(STATE / UNFINISHED, mark)
+        mark = json.dumps({"cluster": parameters["cluster"], "version": version, "action": parameters["action"]})
+        replace_file(STATE / UNFINISHED, mark, 0o600)
         config = Path("/run/kubescale-kubeadm.yaml")
-        # kubeadm reads documents of YAML, and JSON is YAML.
-        config.unlink(missing_ok=True)
-        with os.fdopen(os.open(config, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-            documents = [json.dumps(complete(document, parameters)) for document in parameters["config"]]
-            stream.write("\n---\n".join(documents))
+        # kubeadm reads documents of YAML, and JSON is YAML. They contain the token.
+        documents = [json.dumps(complete(document, parameters)) for document in parameters["config"]]
+        replace_file(config, "\n---\n".join(documents), 0o600)
         options = ["--skip-token-print"] if parameters["action"] == "init" else []
         began = time.time()
         code, said = self.run(parameters["action"], f"--config={config}", *options)
@@ -185,7 +173,7 @@ class Kubeadm:
                 msg=f"kubeadm {parameters['action']} failed. Once the reason is gone, run again: "
                 f"this attempt is then taken back first.\n" + "\n".join([said, *self.troubles(began)])
             )
-        write(STATE / FINISHED, mark)
+        replace_file(STATE / FINISHED, mark, 0o600)
         (STATE / UNFINISHED).unlink()
 
 

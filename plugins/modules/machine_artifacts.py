@@ -68,6 +68,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubescale.fleet.plugins.module_utils.files import replace_file
 
 MOUNTED_CACHE = Path("/var/cache/kubescale")
 CTR = ["ctr", "--namespace", "k8s.io"]
@@ -93,13 +94,6 @@ def look(path: Path) -> list[int]:
     """Return what tells a file that was changed from the one that was recorded."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ino]
-
-
-def write_record(record: dict[str, Any]) -> None:
-    """Write the record whole or not at all."""
-    temporary = RECORD.with_suffix(".new")
-    temporary.write_text(json.dumps(record), encoding="utf-8")
-    temporary.replace(RECORD)
 
 
 def room(folder: Path, size: int) -> str:
@@ -151,10 +145,7 @@ def change_registries(mirrors: dict[str, str], folder: Path, check: bool) -> dic
         if check:
             continue
         if after:
-            file.parent.mkdir(parents=True, exist_ok=True)
-            temporary = file.with_suffix(".new")
-            temporary.write_text(after, encoding="utf-8")
-            temporary.replace(file)
+            replace_file(file, after)
         else:
             file.unlink()
             # What else lies there, such as a CA certificate, is not ours.
@@ -245,8 +236,7 @@ class Installer:
             "images": {**self.record["images"], **imported},
         }
         if record != self.record:
-            RECORD.parent.mkdir(parents=True, exist_ok=True)
-            write_record(record)
+            replace_file(RECORD, json.dumps(record))
 
 
 def pull(item: dict[str, Any]) -> str:

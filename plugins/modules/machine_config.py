@@ -85,6 +85,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubescale.fleet.plugins.module_utils.files import replace_file
 from ansible_collections.kubescale.fleet.plugins.module_utils.services import JOURNAL_LINES, journal
 
 PROPERTIES = ("ActiveState", "UnitFileState", "ExecMainStartTimestampMonotonic", "NeedDaemonReload", "LoadState")
@@ -138,14 +139,10 @@ class Configurer:
         if before != content:
             self.note(name, before or "", content)
             if not self.check:
-                temporary = path.with_name(f".{path.name}.new")
                 try:
-                    path.parent.mkdir(parents=True, exist_ok=True)
-                    temporary.write_text(content, encoding="utf-8")
-                except OSError as error:  # a full or read-only disk; what was there stays
+                    replace_file(path, content, int(self.module.params["mode"], 8))
+                except OSError as error:  # a full or read-only disk; the old file stays
                     self.module.fail_json(msg=f"{name} cannot be written: {error.strerror}.")
-                self.module.set_mode_if_different(str(temporary), self.module.params["mode"], changed=False)
-                temporary.replace(path)
             return True
         changed = bool(self.module.set_mode_if_different(name, self.module.params["mode"], changed=False))
         if changed:

@@ -12,11 +12,10 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-import os
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
+from ..common.files import replace_file
 from ..common.paths import cache_directory
 from .client import Value
 
@@ -45,11 +44,4 @@ def _keep(copy: Path, value: Value) -> None:
     if json.loads(written) != value:
         return  # not all that YAML can say: a number as a key, for one
     copy.parent.mkdir(parents=True, exist_ok=True)
-    descriptor, name = tempfile.mkstemp(dir=copy.parent)
-    try:
-        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write(written)
-        Path(name).replace(copy)
-    except OSError:
-        Path(name).unlink(missing_ok=True)
-        raise
+    replace_file(copy, written)

@@ -8,7 +8,6 @@ import base64
 import datetime
 import hashlib
 import ipaddress
-import os
 import secrets
 import string
 import time
@@ -70,16 +69,6 @@ def is_home(path: Path, admin_digest: str, server: str) -> bool:
         return False
     private = path.stat().st_mode & 0o777 == 0o600
     return private and same_server and certificate_digest(admin_certificate(text)) == admin_digest
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write a file that only its owner may read, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.new")
-    temporary.unlink(missing_ok=True)
-    with os.fdopen(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="utf-8") as stream:
-        stream.write(text)
-    temporary.replace(path)
 
 
 # -- joining -------------------------------------------------------------------------------------------------------

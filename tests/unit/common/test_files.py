@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from types import ModuleType
 
 import pytest
+from ansible_collections.kubescale.fleet.plugins.module_utils import files as on_machines
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common import files as on_controller
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.files import replace_file, replacing
+
+PLACES = [on_controller, on_machines]
 
 
 def mode_of(path: Path) -> int:
@@ -23,7 +28,10 @@ def test_a_file_gets_its_content_and_mode(tmp_path: Path, content: str | bytes) 
     assert mode_of(path) == 0o644
 
 
-def test_a_secret_is_never_readable_to_others(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("place", PLACES)
+def test_a_secret_is_never_readable_to_others(
+    place: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     path, modes = tmp_path / "secret", []
     path.write_text("old")
     path.chmod(0o644)
@@ -46,11 +54,27 @@ def test_a_secret_is_never_readable_to_others(tmp_path: Path, monkeypatch: pytes
         monkeypatch.setattr(os, name, look(getattr(os, name)))
     umask = os.umask(0)
     try:
-        replace_file(path, "new", mode=0o600)
+        place.replace_file(path, "new", mode=0o600)
     finally:
         os.umask(umask)
     assert modes and set(modes) == {0o600}
     assert path.read_text() == "new"
+
+
+@pytest.mark.parametrize("place", PLACES)
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(
+    place: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "file"
+    path.write_text("old")
+
+    def fail(*_arguments: object) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no space"):
+        place.replace_file(path, "new")
+    assert [(file.name, file.read_text()) for file in tmp_path.iterdir()] == [("file", "old")]
 
 
 def test_a_device_stays_a_device(tmp_path: Path) -> None:

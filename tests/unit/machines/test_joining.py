@@ -11,6 +11,7 @@ import yaml
 from ansible_collections.kubescale.fleet.plugins.action.cluster_facts import cluster_facts
 from ansible_collections.kubescale.fleet.plugins.module_utils.node import certificate_digest
 from ansible_collections.kubescale.fleet.plugins.modules import kubeadm
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.files import replace_file
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import Event, Listing
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines import joining
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines.joining import (
@@ -186,8 +187,8 @@ def test_the_kubeconfig_comes_home_under_the_clusters_name(tmp_path):
     path = tmp_path / "state" / "kubeconfig"
     digest = certificate_digest("PEM")
     assert not joining.is_home(path, digest, "https://10.0.0.1:6443")
-    joining.write_private(path, joining.home_kubeconfig(yaml.safe_dump(ADMIN), "demo", "https://10.0.0.1:6443"))
-    assert path.stat().st_mode & 0o777 == 0o600
+    path.parent.mkdir()
+    replace_file(path, joining.home_kubeconfig(yaml.safe_dump(ADMIN), "demo", "https://10.0.0.1:6443"), 0o600)
     assert joining.is_home(path, digest, "https://10.0.0.1:6443")
     assert not joining.is_home(path, digest, "https://10.0.0.2:6443")
     assert not joining.is_home(path, certificate_digest("NEW"), "https://10.0.0.1:6443")
