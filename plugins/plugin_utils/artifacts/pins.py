@@ -32,7 +32,11 @@ class ArtifactError(FleetError):
 def load_pins(path: Path = COLLECTION / "files" / "artifacts.yml") -> dict[str, Any]:
     """Return the pinned versions and build recipes."""
     # libyaml needs a tenth of the time, in every task that asks for a version.
-    return yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+    pins = yaml.load(path.read_bytes(), getattr(yaml, "CSafeLoader", yaml.SafeLoader))  # noqa: S506 - both are safe
+    for recipe in pins["components"].values():
+        for name, value in recipe.get("variables", {}).items():
+            recipe["variables"][name] = value.format(version=recipe["version"])
+    return pins
 
 
 def versioned_pins(versions: Mapping[str, Any] | None, sample_apps: Collection[str] = ()) -> dict[str, Any]:

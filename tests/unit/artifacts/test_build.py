@@ -18,11 +18,9 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.images i
 )
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import (
     ArtifactError,
-    load_pins,
     machine_architecture,
 )
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.scheduler import execute
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.common import paths
 
 PAUSE_PINS: dict[str, Any] = {
     "go": "1.26",
@@ -134,19 +132,6 @@ def test_a_failure_names_its_step_and_keeps_what_was_made(tmp_path: Path) -> Non
 def test_a_command_that_fails_is_quoted_with_the_end_of_what_it_said(tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match=r"exit status 3:\nno such module"):
         run(["sh", "-c", "echo no such module >&2; exit 3"], tmp_path)
-
-
-def test_the_pins_are_consistent() -> None:
-    pins = load_pins()
-    for image in pins["images"]:
-        component = pins["components"][image["component"]]
-        assert set(image.get("binaries", {})) <= set(component.get("packages", {})), image["repository"]
-        assert image.get("layer") in {None, *pins["layers"]}
-    for name, item in pins["machine_files"].items():
-        assert set(item["binaries"]) <= set(pins["components"][item["component"]]["packages"]), name
-    for name, component in pins["components"].items():
-        if "go" in component:
-            assert (paths.COLLECTION / "files" / "build" / component["go"] / "go.mod").exists(), name
 
 
 def test_a_given_archive_is_known_by_the_name_in_it(tmp_path: Path) -> None:
