@@ -330,3 +330,19 @@ def test_several_of_each_without_operator_find_each_other() -> None:
     (budget,) = of_kind(objects, "PodDisruptionBudget")
     assert deployment["spec"]["replicas"] == 2
     assert budget["spec"]["selector"]["matchLabels"] == deployment["spec"]["selector"]["matchLabels"]
+
+
+@pytest.mark.parametrize("flavor", ["operator", "standalone"])
+def test_adapters_prefer_the_nodes_of_prometheus(flavor: str) -> None:
+    settings = {"prometheus_flavor": flavor, "high_availability": True}
+    (adapter,) = of_kind(render("prometheus_adapter", **settings), "Deployment")
+    (preferred,) = adapter["spec"]["template"]["spec"]["affinity"]["podAffinity"][
+        "preferredDuringSchedulingIgnoredDuringExecution"
+    ]
+    term = preferred["podAffinityTerm"]
+    prometheus = of_kind(render("prometheus", **settings), "Deployment", "Prometheus")
+    (server,) = [item for item in prometheus if item["metadata"]["name"] in ("prometheus", "k8s")]
+    assert term["namespaces"] == [server["metadata"]["namespace"]]
+    if flavor == "standalone":
+        labels = server["spec"]["template"]["metadata"]["labels"]
+        assert term["labelSelector"]["matchLabels"].items() <= labels.items()
