@@ -15,6 +15,7 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 GENERATORS = (
     ["docs/components.py"],
+    ["docs/artifact_sources.py"],
     ["docs/role_readmes.py"],
     ["docs/tags_and_faults.py"],
     ["docs/doctor_table.py"],

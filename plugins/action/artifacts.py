@@ -37,7 +37,7 @@ class ActionModule(Action):
         pins = versioned_pins(args["versions"], sample_app_names(args["sample_apps"]))
         cache = Cache(cache_directory(), pins, machine_architecture())
         archive = Path(args["bundle"]).absolute() if args["bundle"] else None
-        plan = SOURCES[args["source"]](Request(Builder(cache), args["mirrors"], archive))
+        plan = SOURCES[args["source"]].plan(Request(Builder(cache), args["mirrors"], archive))
         missing = [step for step in plan.steps if not step.is_made()]
         if plan.why:
             say(f"{args['source']}: {plan.why}")

@@ -18,14 +18,7 @@ attributes:
     support: full
 options:
   source:
-    description:
-      - Where binaries and images come from. V(build) makes them from Go modules, PyPI, npm, Maven
-        Central and Debian packages.
-      - V(upstream) downloads the files of upstream's releases and notes that machines pull images. V(mirror) does the
-        same and refuses hosts without an entry in O(mirrors).
-      - V(bundle) takes everything from the archive O(bundle), after checking every file in it.
-      - V(auto) takes what the cache has; the rest is downloaded where upstream answers and a checksum is known, else
-        built.
+    description: Source of binaries and images. C(docs/artifacts.md) describes each one.
     type: str
     choices: [auto, upstream, mirror, bundle, build]
     default: auto

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""The values of ``artifacts_source``: each turns what is pinned into the steps that fill the cache."""
+"""The values of ``artifacts_source``. Each one returns the steps that fill the cache with the pinned artifacts."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..common.text import shorten
 from .build import Builder
 from .bundle_reader import check_bundle, unpack_bundle
 from .cache import Image, Step
@@ -17,12 +18,16 @@ from .downloads import answering, download_step, downloads_of, pull_step
 from .pins import ArtifactError
 from .scheduler import Report, execute
 
-NAMED = 3
-
 
 @dataclass(frozen=True)
 class Plan:
-    """The steps that fill the cache, dependencies first; why these, a line for people or nothing; and what does it."""
+    """How to fill the cache.
+
+    Attributes:
+        steps: Dependencies first.
+        why: A line for people with the reasons, or nothing.
+        fill: Runs the steps.
+    """
 
     steps: list[Step]
     why: str = ""
@@ -31,10 +36,12 @@ class Plan:
 
 @dataclass(frozen=True)
 class Request:
-    """What a run asks of a source.
+    """The input of a source.
 
-    ``builder`` has cache and pins; ``mirrors`` maps a host of upstream to the base URL that is used in its place;
-    ``bundle`` is the archive that replaces all others.
+    Attributes:
+        builder: With cache and pins.
+        mirrors: Base URLs that replace hosts of upstream, by host.
+        bundle: The archive that source ``bundle`` reads.
     """
 
     builder: Builder
@@ -47,11 +54,11 @@ class Request:
         return self.builder.cache.pins["components"]
 
     def downloadable(self) -> list[str]:
-        """Return the components that upstream's releases have as files."""
+        """Return the components that upstream releases as files."""
         return [name for name, recipe in self.components.items() if recipe.get("downloads")]
 
     def tools(self) -> list[str]:
-        """Return what kind clusters are made with: components that no image has, and no release as files."""
+        """Return the components for the controller and kind nodes only. Upstream does not release them as files."""
         used = {image.recipe["component"] for image in self.builder.cache.images()}
         return [name for name in self.components if name not in used and not self.components[name].get("downloads")]
 
@@ -65,7 +72,7 @@ class Request:
         return {item.host for item in downloads_of(self.components[name], self.builder.cache.architecture)}
 
     def images(self) -> list[Image]:
-        """Return the images that registries have."""
+        """Return the images that registries serve."""
         return [image for image in self.builder.cache.images() if not image.is_own]
 
 
@@ -75,12 +82,12 @@ def registry(image: Image) -> str:
 
 
 def label(request: Request, name: str) -> str:
-    """Return a component's name for people, which is also that of its step."""
+    """Return the name of a component's step."""
     return f"{name} {request.components[name]['version']}"
 
 
 def built(request: Request, images: Iterable[str], components: Iterable[str] = ()) -> list[Step]:
-    """Return the steps that build the given images (references) and components, and what these need."""
+    """Return the steps that build images (references) and components, with the steps that they need."""
     steps = {step.name: step for step in request.builder.steps()}
     wanted = {f"image {reference}" for reference in images} | {label(request, name) for name in components}
     wanted |= {need for name in wanted for need in steps[name].needs}
@@ -88,19 +95,19 @@ def built(request: Request, images: Iterable[str], components: Iterable[str] = (
 
 
 def image_label(image: Image) -> str:
-    """Return an image's name for people, which is also that of its step."""
+    """Return the name of an image's step."""
     return f"image {image.reference}"
 
 
 def own_images(request: Request) -> list[Step]:
-    """Return the steps that build the images no registry has; what they are made from matters until they are made."""
+    """Return the steps of missing images that no registry has, with the steps that they need."""
     images = {image_label(image): image.reference for image in request.builder.cache.images() if image.is_own}
     unmade = [step.name for step in built(request, images.values()) if step.name in images and not step.is_made()]
     return built(request, [images[name] for name in unmade])
 
 
 def how_to_pin(request: Request, name: str) -> str:
-    """Say which checksums of a component are missing, and exactly how to give them."""
+    """Return a message with a component's missing checksums and the setting that gives them."""
     recipe, architecture = request.components[name], request.builder.cache.architecture
     missing = [item for item in downloads_of(recipe, architecture) if not item.sha256]
     files = ", ".join(f"{item.name}: <SHA-256 of {item.url}>" for item in missing)
@@ -111,22 +118,22 @@ def how_to_pin(request: Request, name: str) -> str:
 
 
 def build_steps(request: Request, source: str) -> list[Step]:
-    """Return the steps that build everything; raises ArtifactError if ``source`` cannot have the versions asked for."""
+    """Return the steps that build everything. Raise ArtifactError if other versions than the pinned ones are set."""
     if given := sorted(name for name, recipe in request.components.items() if recipe.get("given")):
         raise ArtifactError(
-            f"artifacts_source: {source} has the versions of files/artifacts.yml only, and artifacts_versions has "
-            f"another one of {', '.join(given)}. Take artifacts_source: auto, upstream or mirror."
+            f"artifacts_source: {source} has only the versions of files/artifacts.yml, and artifacts_versions sets "
+            f"another one of {', '.join(given)}. Use artifacts_source: auto, upstream or mirror."
         )
     return request.builder.steps()
 
 
 def build(request: Request) -> Plan:
-    """Build everything from Go modules, PyPI, npm and Debian packages."""
+    """Build everything from Go modules, PyPI, npm, Maven Central and Debian packages."""
     return Plan(build_steps(request, "build"))
 
 
 def upstream(request: Request) -> Plan:
-    """Fetch upstream's releases; machines pull images themselves. What only this collection has is built."""
+    """Fetch upstream's releases. Machines pull images. Build the artifacts that only this collection has."""
     names = request.downloadable()
     wrong = [how_to_pin(request, name) for name in names if request.unpinned(name)]
     if wrong:
@@ -138,7 +145,7 @@ def upstream(request: Request) -> Plan:
 
 
 def mirror(request: Request) -> Plan:
-    """Fetch as from upstream, but from mirrors only."""
+    """Do the same as ``upstream``, but from mirrors only."""
     hosts = {host for name in request.downloadable() for host in request.hosts(name)}
     hosts |= {registry(image) for image in request.images()}
     if missing := sorted(hosts - set(request.mirrors)):
@@ -151,7 +158,7 @@ def mirror(request: Request) -> Plan:
 
 
 def bundle(request: Request) -> Plan:
-    """Take everything from one archive that a controller with internet wrote."""
+    """Unpack everything from an archive that a controller with internet wrote."""
     if request.bundle is None:
         raise ArtifactError(
             "artifacts_source is bundle, and artifacts_bundle is not set. Give the path of an archive on the "
@@ -166,12 +173,12 @@ def bundle(request: Request) -> Plan:
 
 
 def auto(request: Request) -> Plan:
-    """Take what the cache has, from wherever; fetch the rest where upstream answers and has a checksum, else build."""
+    """Use the cache, of any source. Fetch a missing part if upstream answers and a checksum is known, else build it."""
     return Choice(request).plan()
 
 
 class Choice:
-    """How ``auto`` decides, part by part, and what it says about it."""
+    """The decisions of ``auto``, part by part, and their reasons."""
 
     def __init__(self, request: Request) -> None:
         self.request = request
@@ -188,13 +195,13 @@ class Choice:
         self.reachable = {name for name in hosts if hosts[name] <= there}
 
     def plan(self) -> Plan:
-        """Return the steps, with a line about those that are not in the cache."""
+        """Return the steps, with the reasons for those that are not in the cache."""
         request = self.request
         to_build = [
             image for image in request.builder.cache.images() if image.is_own or self.builds_it(image_label(image))
         ]
         pulled = [self.fetches[image_label(image)] for image in request.images() if image not in to_build]
-        # What is needed to put an image together is not looked at if that was done already.
+        # A complete image does not need the parts that it was made from.
         unmade = [image.reference for image in to_build if not self.builds[image_label(image)].is_made()]
         steps = built(request, unmade, request.tools())
         taken = {step.name for step in steps}
@@ -211,11 +218,11 @@ class Choice:
         return Plan([*steps, *pulled], self.why())
 
     def is_made(self, name: str) -> bool:
-        """Tell whether the cache has a part, from wherever."""
+        """Return whether the cache has a part, of any source."""
         return any(name in steps and steps[name].is_made() for steps in (self.builds, self.fetches))
 
     def builds_it(self, name: str) -> bool:
-        """Decide whether a part is built (or was), and note why if it is not there yet."""
+        """Return whether a part is or was built. Note the reason if the cache does not have it."""
         if name in self.builds and self.builds[name].is_made():
             return True
         if name not in self.builds or (name in self.fetches and self.fetches[name].is_made()):
@@ -228,19 +235,27 @@ class Choice:
         return reason.startswith("build")
 
     def why(self) -> str:
-        """Return the line: what is taken from where, and why."""
-
-        def some(names: list[str]) -> str:
-            return ", ".join(names if len(names) <= NAMED else [*names[:NAMED], f"{len(names) - NAMED} more"])
-
-        return "; ".join(f"{reason}: {some(names)}" for reason, names in self.reasons.items())
+        """Return the reasons, each with the first few parts it applies to, in one line."""
+        return "; ".join(f"{reason}: {shorten(names)}" for reason, names in self.reasons.items())
 
 
-# The values of `artifacts_source`.
-SOURCES: dict[str, Callable[[Request], Plan]] = {
-    "auto": auto,
-    "upstream": upstream,
-    "mirror": mirror,
-    "bundle": bundle,
-    "build": build,
+@dataclass(frozen=True)
+class Source:
+    """A value of ``artifacts_source``.
+
+    Attributes:
+        plan: Returns the plan, or raises ArtifactError if a setting is wrong.
+        is_checked_early: Whether a run calls ``plan`` before its first change. Then ``plan`` must ask no host.
+    """
+
+    plan: Callable[[Request], Plan]
+    is_checked_early: bool = False
+
+
+SOURCES = {
+    "auto": Source(auto),
+    "upstream": Source(upstream, is_checked_early=True),
+    "mirror": Source(mirror, is_checked_early=True),
+    "bundle": Source(bundle),
+    "build": Source(build),
 }

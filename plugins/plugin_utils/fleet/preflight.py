@@ -171,7 +171,7 @@ def check_same(settings: Sequence[Setting]) -> list[str]:
 
 
 def check_artifacts(source: Setting, mirrors: Setting, versions: Setting) -> list[str]:
-    """Check where parts come from: versions that can be had, and a mirror of every host that is asked."""
+    """Check the source of artifacts: versions that it has, and a mirror of every host that it needs."""
     if not isinstance(mirrors.value, Mapping) or not isinstance(versions.value, Mapping):
         return []  # check_option says so
     wrong = [
@@ -181,9 +181,10 @@ def check_artifacts(source: Setting, mirrors: Setting, versions: Setting) -> lis
     ]
     try:
         pins = versioned_pins(versions.value)
-        if not wrong and source.value in ("upstream", "mirror"):
+        known = SOURCES.get(source.value)  # check_option rejects other values
+        if not wrong and known and known.is_checked_early:
             cache = Cache(cache_directory(), pins, machine_architecture())
-            SOURCES[source.value](Request(Builder(cache), mirrors.value))
+            known.plan(Request(Builder(cache), mirrors.value))
     except ArtifactError as error:
         wrong.append(str(error))
     return wrong

@@ -354,7 +354,7 @@ def request(directory: Path, path: Path | None) -> Any:
 
 def test_the_source_fills_the_cache_and_tells_of_it(original: Path, tmp_path: Path) -> None:
     said: list[str] = []
-    plan = sources.SOURCES["bundle"](request(tmp_path, original))
+    plan = sources.SOURCES["bundle"].plan(request(tmp_path, original))
     made = plan.fill(plan.steps, lambda name, state, _seconds, _size: said.append(f"{state} {name}"))
     assert made == ["tool 1.2.3", "image tool"]
     assert said == ["unpacking bundle.tar.zst", "unpacked bundle.tar.zst"]
@@ -363,21 +363,21 @@ def test_the_source_fills_the_cache_and_tells_of_it(original: Path, tmp_path: Pa
 
 def test_the_source_refuses_before_anything_is_done(original: Path, tmp_path: Path) -> None:
     with pytest.raises(ArtifactError, match="artifacts_source is bundle, and artifacts_bundle is not set"):
-        sources.SOURCES["bundle"](request(tmp_path, None))
+        sources.SOURCES["bundle"].plan(request(tmp_path, None))
     with pytest.raises(ArtifactError, match=r"artifacts_bundle is .*gone\.tar\.zst, which is no file"):
-        sources.SOURCES["bundle"](request(tmp_path, tmp_path / "gone.tar.zst"))
+        sources.SOURCES["bundle"].plan(request(tmp_path, tmp_path / "gone.tar.zst"))
     with pytest.raises(ArtifactError, match="was made with other pins"):
-        sources.SOURCES["bundle"](request(tmp_path, made_bundle(tmp_path, version="1.2.2")))
+        sources.SOURCES["bundle"].plan(request(tmp_path, made_bundle(tmp_path, version="1.2.2")))
 
 
 def test_the_source_has_the_pinned_versions_only(original: Path, tmp_path: Path) -> None:
     asked = request(tmp_path, original)
     asked.builder.cache.pins = {"components": {"tool": {"version": "1.2.4", "given": True}}}
-    with pytest.raises(ArtifactError, match=r"artifacts_source: bundle has the versions of .* one of tool"):
-        sources.SOURCES["bundle"](asked)
+    with pytest.raises(ArtifactError, match=r"artifacts_source: bundle has only the versions of .* one of tool"):
+        sources.SOURCES["bundle"].plan(asked)
 
 
 def test_a_complete_cache_is_not_compared_again(original: Path, tmp_path: Path) -> None:
     other = made_bundle(tmp_path, version="1.2.2")
-    plan = sources.SOURCES["bundle"](request(original.parent / "cache", other))
+    plan = sources.SOURCES["bundle"].plan(request(original.parent / "cache", other))
     assert all(step.is_made() for step in plan.steps)

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
 
+import artifact_sources
 import pytest
+import yaml
 from ansible_collections.kubescale.fleet.plugins.modules import machine_artifacts
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts import sources
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import Builder
@@ -109,7 +112,7 @@ def test_mirror_wants_one_for_every_host(tmp_path: Path) -> None:
 
 
 def test_build_refuses_versions_that_it_cannot_make(tmp_path: Path) -> None:
-    with pytest.raises(ArtifactError, match="artifacts_versions has another one of runc"):
+    with pytest.raises(ArtifactError, match="artifacts_versions sets another one of runc"):
         sources.build(request_for(tmp_path, {"runc": {"version": "1.4.9"}}))
 
 
@@ -138,7 +141,7 @@ def test_auto_fetches_what_has_a_checksum_and_builds_the_rest(tmp_path: Path, on
     assert kind["image registry.k8s.io/kube-apiserver:v1.37.0"] == "note"
     assert kind["kubernetes 1.37.0"] == "build"
     assert "build (no checksum is known): kubernetes 1.37.0" in plan.why
-    assert "upstream (it answers): image registry.k8s.io/pause:3.10.2" in plan.why
+    assert "upstream (it answers): cni_flannel 0.9.1, cni_plugins 1.9.1, containerd 2.3.4 and " in plan.why
     online.discard("quay.io")
     kind = kinds(sources.auto(request_for(tmp_path)))
     assert kind["image quay.io/prometheus/alertmanager:v0.31.1"] == kind["alertmanager 0.31.1"] == "build"
@@ -219,6 +222,26 @@ def test_preflight_checks_where_parts_come_from() -> None:
     assert "artifacts_mirrors has no mirror of" in check("mirror", {}, {})[0]
     assert "artifacts_versions: {kubernetes:" in check("upstream", {}, {})[0]
     assert "artifacts_versions.run" in check("build", {}, {"run": {}})[0]
+
+
+def test_a_source_decides_whether_it_is_checked_early(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_request: sources.Request) -> sources.Plan:
+        raise ArtifactError("a host is missing")
+
+    monkeypatch.setitem(sources.SOURCES, "early", sources.Source(refuse, is_checked_early=True))
+    monkeypatch.setitem(sources.SOURCES, "late", sources.Source(refuse))
+    assert check("early", {}, {}) == ["a host is missing"]
+    assert check("late", {}, {}) == []
+
+
+def test_every_source_is_a_choice_and_documented() -> None:
+    assert artifact_sources.pages() == {file: file.read_text() for file in artifact_sources.pages()}, "run: make docs"
+    spec = yaml.safe_load((paths.COLLECTION / "roles/artifacts/meta/argument_specs.yml").read_text())
+    option = spec["argument_specs"]["main"]["options"]["artifacts_source"]
+    assert option["choices"] == [*sources.SOURCES]
+    page = (paths.COLLECTION / "docs/artifacts.md").read_text()
+    table = page[page.index("| `artifacts_source` |") :].partition("\n\n")[0]
+    assert re.findall(r"^\| `(\w+)`", table, re.MULTILINE)[1:] == [*sources.SOURCES]
 
 
 def test_all_hosts_of_a_cluster_say_the_same() -> None:
