@@ -499,7 +499,7 @@ def test_what_is_broken_is_explained_when_time_is_over(api: Api, name: str, make
     api.request("POST", f"/api/v1/namespaces/{name}/events", body=event)
     lines: list[str] = []
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.waiting.FIRST_WORD", 0.2)
+        patch.setattr("ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.waiting.FIRST_LINE", 0.2)
         with pytest.raises(NotReadyError) as caught:
             make_set(timeout=1.5, say=lines.append).apply([namespace(name), deployment(name)])
     for word in (f"Deployment {name}/app", "ImagePullBackOff", "no such image", "the registry says no"):

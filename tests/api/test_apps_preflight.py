@@ -89,4 +89,4 @@ def test_a_workload_that_may_come_later_is_told(preflight: Preflight, name: str)
     ended = preflight(scale_on=SHARE)
     assert ended.returncode == 0, ended.stdout
     said = " ".join(ended.stdout.split())
-    assert f"Deployment {name}/{name} does not exist yet; once it does, it is scaled [existing]" in said
+    assert f"Deployment {name}/{name} does not exist yet; the autoscaler waits for it [existing]" in said

@@ -25,7 +25,7 @@ POD_NAMES = {"Deployment": "-[a-z0-9]+-[a-z0-9]{5}", "ReplicaSet": "-[a-z0-9]{5}
 def app_rules(app: App) -> list[dict[str, Any]]:
     """Return the rule groups of an app, in the format of Prometheus' rule files.
 
-    The list is empty if the app has alerts switched off or scales on CPU and memory only, which need no series of it.
+    The list is empty if alerts of the app are off, or if it scales on CPU and memory only.
     """
     rules = [rule for metric in app.metrics if metric.served for rule in _rules(app, metric)] if app.alerts else []
     return [{"name": f"autoscaled-app-{app.name}", "rules": rules}] if rules else []
@@ -43,9 +43,9 @@ def _rules(app: App, metric: Metric) -> Iterator[dict[str, Any]]:
         summary="The metric that an app scales on is missing",
         description=f"{place} has had no {metric.name} "
         + ("for {{ $value }} of its ready pods" if metric.source == "pods" else f"of {_described(metric)}")
-        + f" for 5 minutes: there is no {metric.series} that the adapter could make it of.",
-        next=f"Is {metric.series} at the app's metrics endpoint, at 0 even before the first event? Then the targets "
-        "page of Prometheus: is the pod there, is it up, and which labels does it have?",
+        + f" for 5 minutes: Prometheus has no {metric.series} from which the adapter could compute it.",
+        next=f"Does the app's metrics endpoint report {metric.series}, as 0 before the first event? If so, see the "
+        "targets page of Prometheus: does it list the pod, is the pod up, and which labels does it have?",
     )
     if metric.target_type == "average" and app.behavior.get("scaleUp", {}).get("selectPolicy") != "Disabled":
         yield _alert(
@@ -59,7 +59,7 @@ def _rules(app: App, metric: Metric) -> Iterator[dict[str, Any]]:
             description=f"By its {metric.name} and the target of {metric.target}, {place} has needed "
             + '{{ $value | printf "%.1f" }} replicas for 10 minutes, and its autoscaler wants clearly fewer.',
             next=f"kubectl -n {app.namespace} describe hpa {app.name}: what value does it read, and which condition "
-            "holds it back? A value that differs from Prometheus' means that the adapter's rule is another one.",
+            "limits it? A value that differs from Prometheus' means that the adapter has another rule.",
         )
 
 
@@ -90,12 +90,12 @@ def missing(app: App, metric: Metric) -> str:
 def not_following(app: App, metric: Metric) -> str:
     """Return a query for the replicas that a metric demands, if the autoscaler wants clearly fewer."""
     tolerance = quantity(str(app.behavior.get("scaleUp", {}).get("tolerance", TOLERANCE)))
-    wanted = f"clamp_max(sum({query_for(app, metric)}) / {quantity(metric.target):g}, {app.max_replicas})"
+    demanded = f"clamp_max(sum({query_for(app, metric)}) / {quantity(metric.target):g}, {app.max_replicas})"
     desired = (
         "kube_horizontalpodautoscaler_status_desired_replicas"
         f'{{namespace="{app.namespace}",horizontalpodautoscaler="{app.name}"}}'
     )
-    return f"{wanted} > {1 + tolerance + SLACK:g} * max({desired})"
+    return f"{demanded} > {1 + tolerance + SLACK:g} * max({desired})"
 
 
 def query_for(app: App, metric: Metric) -> str:

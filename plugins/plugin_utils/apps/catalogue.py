@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Entries of all autoscaled apps of a cluster: those of its variables, and those of apps that the collection brings."""
+"""Return the entries of all autoscaled apps of a cluster: the user's, and those of the demo and sample apps."""
 
 from __future__ import annotations
 
@@ -49,23 +49,23 @@ def reader(variables: Mapping[str, Any], template: Callable[[Any], Any], load: C
 
 
 def all_entries(value: Reader, where: Callable[[str, str], str] = lambda _name, _path: "") -> list[tuple[Any, Source]]:
-    """Return entries with their sources. Those of the variable come first, so their numbers match its list.
+    """Return entries with their sources. Entries of the variable come first, so that their numbers match its list.
 
-    ``where`` returns file and line of a path in a variable. Raise AppError if the variable is no list.
+    ``where`` returns file and line of a path in a variable. Raise AppError if the variable is not a list.
     """
-    given = value(VARIABLE, "") or []
-    if not isinstance(given, list):
-        raise AppError(f"{VARIABLE} = {given!r} ({where(VARIABLE, '') or 'set'}): must be a list of apps")
+    entries = value(VARIABLE, "") or []
+    if not isinstance(entries, list):
+        raise AppError(f"{VARIABLE} = {entries!r} ({where(VARIABLE, '') or 'set'}): must be a list of apps")
 
     def place(number: int) -> Callable[[str], str]:
         return lambda path: where(VARIABLE, f"[{number}].{path}")
 
-    named = [(entry, Source(f"{VARIABLE}[{number}]", where=place(number))) for number, entry in enumerate(given)]
+    named = [(entry, Source(f"{VARIABLE}[{number}]", where=place(number))) for number, entry in enumerate(entries)]
     return [*named, *own_entries(value, where)]
 
 
 def own_entries(value: Reader, where: Callable[[str, str], str]) -> Iterator[tuple[dict[str, Any], Source]]:
-    """Return the entries of those apps of the collection that the cluster has."""
+    """Yield the entries of the demo app and the sample apps that the cluster has."""
     if value("demo_app_state", "demo_app") == "present":
         entry: dict[str, Any] = {
             "name": "demo-app",
@@ -88,7 +88,7 @@ def own_entries(value: Reader, where: Callable[[str, str], str]) -> Iterator[tup
         try:
             names = sample_app_names(value("sample_apps", ""))
         except ArtifactError:
-            # The role and preflight report it.
+            # The role and preflight report this error.
             names = []
         variables = {"behavior.scaleDown.stabilizationWindowSeconds": STABILIZATION}
         for sample in sample_entries(names, value(STABILIZATION, "sample_apps")):
@@ -112,9 +112,9 @@ DEMO_LOAD = {
 
 
 def load_of(name: str, entries: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """Return the default load on an app. ``entries`` are those of all apps of the cluster.
+    """Return the default load on an app. ``entries`` are the entries of all apps of the cluster.
 
-    Request and series are empty for an app that the collection does not bring. Raise KeyError for an unknown name.
+    Request and series are empty for a user's app. Raise KeyError for an unknown name.
     """
     namespaces = {entry["name"]: entry["namespace"] for entry in entries}
     loads = {app["name"]: app["load"] for _unused, app in sample_apps(list(catalogue()))}

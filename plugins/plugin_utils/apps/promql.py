@@ -22,7 +22,7 @@ class TemplateError(ValueError):
 def expand(
     template: str, series: str, matchers: Mapping[str, str], group_by: str, patterns: Collection[str] = ()
 ) -> str:
-    """Return the query that the adapter makes of a template, for matchers (value by label) and the label to group by.
+    """Return the adapter's query for a template, matchers (value by label), and the label to group by.
 
     ``patterns`` are the labels whose values are regular expressions. Raise TemplateError if an action is unknown.
     """
@@ -45,7 +45,7 @@ def expand(
 
 
 def problems(template: str, series: str, matchers: Mapping[str, str], group_by: str) -> Iterator[str]:
-    """Return the errors of a template. ``group_by`` is empty for an external metric."""
+    """Yield the errors of a template. ``group_by`` is empty for an external metric."""
     try:
         query = expand(template, series, matchers, group_by)
     except TemplateError as error:
@@ -82,11 +82,11 @@ def keeps(expression: promql_parser.AggregateExpr, label: str) -> bool:
 
 def shortest_window(query: str) -> float:
     """Return the shortest range of a query in seconds, infinity if it has none."""
-    found: list[float] = [math.inf]
+    ranges: list[float] = [math.inf]
 
-    def look(node: promql_parser.Expr) -> None:
+    def collect(node: promql_parser.Expr) -> None:
         if isinstance(node, promql_parser.MatrixSelector):
-            found.append(node.range.total_seconds())
+            ranges.append(node.range.total_seconds())
 
-    promql_parser.walk(promql_parser.parse(query), look)
-    return min(found)
+    promql_parser.walk(promql_parser.parse(query), collect)
+    return min(ranges)

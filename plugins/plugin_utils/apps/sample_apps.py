@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""The catalogue of sample apps, the names that a cluster chose, and their entries of ``autoscaled_apps``."""
+"""Read the catalogue of sample apps, the names in a cluster's variable, and their entries of ``autoscaled_apps``."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def sample_app_names(value: object) -> list[str]:
 
 def _hint(name: object) -> str:
     if name in ("flask", "demo_app", "demo-app"):
-        return " (the Flask app is the demo app, which role demo_app brings)"
+        return " (the Flask app is the demo app, which role demo_app installs)"
     return suggestion(name, catalogue())
 
 

@@ -3,7 +3,7 @@
 """Load new scrape jobs into running Prometheus pods within seconds.
 
 Prometheus reads its configuration from a mounted Secret or ConfigMap. The kubelet refreshes mounted files about once a
-minute, but at once if the pod changes, even by an annotation only.
+minute, but immediately if the pod changes, even by an annotation only.
 
 A starting pod may have mounted its files before the jobs were written, and its Prometheus answers no queries yet. So
 the task that waits for autoscalers loads the jobs when that pod becomes ready.
@@ -48,8 +48,8 @@ _CONFIG_MAP = Ref("v1", "ConfigMap", NAMESPACES[STANDALONE], APPS)
 #: Seconds in each unit of an interval. Prometheus writes 90s as 1m30s.
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0, "w": 604800.0, "y": 31536000.0}
 #: Seconds between two requests for a state that cannot be watched, and between two lines of progress.
-_LOOK_AGAIN = 0.25
-_NEXT_WORD = 5.0
+_POLL_INTERVAL = 0.25
+_NEXT_LINE = 5.0
 
 
 class ScrapeJobsError(FleetError):
@@ -83,12 +83,12 @@ class Job(NamedTuple):
 
     def is_in(self, jobs: Mapping[str, Job]) -> bool:
         """Return whether a configuration has this job with the same fields."""
-        found = jobs.get(self.name)
-        if found is None:
+        job = jobs.get(self.name)
+        if job is None:
             return False
-        wanted, there = ((_seconds(job.interval), job.path, job.scheme) for job in (self, found))
-        return all(not each or not other or each == other for each, other in zip(wanted, there, strict=True)) and (
-            not found.words or self.words <= found.words
+        wanted, loaded = ((_seconds(item.interval), item.path, item.scheme) for item in (self, job))
+        return all(not each or not other or each == other for each, other in zip(wanted, loaded, strict=True)) and (
+            not job.words or self.words <= job.words
         )
 
 
@@ -107,14 +107,14 @@ class Outcome:
 
 def wanted_jobs(objects: Iterable[JSON]) -> list[Job]:
     """Return the jobs of PodMonitors, ServiceMonitors and the ConfigMap of a Prometheus without operator."""
-    found: list[Job] = []
+    jobs: list[Job] = []
     for obj in objects:
         ref = ref_of(obj)
         if ref.group == MONITORING and ref.kind in _MONITORS:
-            endpoints, word = _MONITORS[ref.kind]
-            found += [
+            endpoints, prefix = _MONITORS[ref.kind]
+            jobs += [
                 Job(
-                    f"{word}/{ref.namespace}/{ref.name}/{number}",
+                    f"{prefix}/{ref.namespace}/{ref.name}/{number}",
                     endpoint.get("interval", ""),
                     endpoint.get("path", ""),
                     endpoint.get("scheme", "").lower(),
@@ -130,8 +130,8 @@ def wanted_jobs(objects: Iterable[JSON]) -> list[Job]:
                 for number, endpoint in enumerate(obj["spec"].get(endpoints) or [])
             ]
         elif ref == _CONFIG_MAP:
-            found += jobs_of((obj.get("data") or {}).get(JOBS_FILE, "")).values()
-    return found
+            jobs += jobs_of((obj.get("data") or {}).get(JOBS_FILE, "")).values()
+    return jobs
 
 
 def jobs_of(configuration: str) -> dict[str, Job]:
@@ -225,7 +225,7 @@ def _load_when_ready(
                     say(f"scrape jobs were missing and are loaded now: {', '.join(outcome.pods)}")
         except (ApiError, PrometheusError, ScrapeJobsError, NotReadyError) as error:
             say(f"scrape jobs are not loaded yet: {error}")
-            stop.wait(_NEXT_WORD)
+            stop.wait(_NEXT_LINE)
 
 
 def _prometheus(api: Api, flavor: str) -> list[JSON]:
@@ -270,14 +270,14 @@ def _load(api: Api, pod: JSON, flavor: str, wanted: list[Job], deadline: float, 
     name, namespace = pod["metadata"]["name"], pod["metadata"]["namespace"]
     now = datetime.datetime.now(datetime.UTC).isoformat()
     api.patch("v1", "Pod", name, {"metadata": {"annotations": {REMINDER_ANNOTATION: now}}}, namespace)
-    next_word = time.monotonic() + _NEXT_WORD
+    next_line = time.monotonic() + _NEXT_LINE
     while missing := lacking(wanted, _loaded(api, pod, flavor)):
         if time.monotonic() > deadline:
             raise ScrapeJobsError(
                 f"pod {namespace}/{name} did not load {', '.join(missing)}, though its files have them. Its log has "
                 f"the reason: kubectl -n {namespace} logs {name} --all-containers"
             )
-        if time.monotonic() > next_word:
-            next_word += _NEXT_WORD
+        if time.monotonic() > next_line:
+            next_line += _NEXT_LINE
             say(f"{name} has not loaded {', '.join(missing)} yet")
-        threading.Event().wait(_LOOK_AGAIN)
+        threading.Event().wait(_POLL_INTERVAL)

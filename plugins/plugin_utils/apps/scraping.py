@@ -33,7 +33,7 @@ _ACCOUNT = "/var/run/secrets/kubernetes.io/serviceaccount"
 #: Credentials for targets that authenticate requests and have a certificate of the cluster's CA.
 _TOKEN = {"credentials_file": f"{_ACCOUNT}/token"}
 _CA = {"ca_file": f"{_ACCOUNT}/ca.crt"}
-#: A pod that has ended keeps its address for a while, which another pod may have by now.
+#: A pod that has ended still shows its address, though another pod may use that address already.
 _NOT_ENDED = {"action": "drop", "source_labels": [f"{_META}pod_phase"], "regex": "Failed|Succeeded"}
 
 
@@ -167,15 +167,15 @@ def annotated_jobs(apps: Iterable[App] = ()) -> list[JSON]:
     ]
 
 
-def _annotated(what: str, port: str, apps: Iterable[App]) -> list[JSON]:
+def _annotated(kind: str, port: str, apps: Iterable[App]) -> list[JSON]:
     """Return relabelings that follow the annotations port (among the declared ports), path and scheme."""
-    annotation = f"{_META}{what}_annotation_{ANNOTATION}"
-    wanted = "__tmp_port"
+    annotation = f"{_META}{kind}_annotation_{ANNOTATION}"
+    port_label = "__tmp_port"
     return [
         _NOT_ENDED,
-        {"source_labels": [f"{_META}{port}"], "target_label": wanted},
-        {"source_labels": [f"{annotation}port"], "regex": "(.+)", "target_label": wanted},
-        {"action": "keepequal", "source_labels": [f"{_META}{port}"], "target_label": wanted},
+        {"source_labels": [f"{_META}{port}"], "target_label": port_label},
+        {"source_labels": [f"{annotation}port"], "regex": "(.+)", "target_label": port_label},
+        {"action": "keepequal", "source_labels": [f"{_META}{port}"], "target_label": port_label},
         *(_not_of(app, app.scrape) for app in apps if app.scrape),
         {"source_labels": [f"{annotation}path"], "regex": "(.+)", "target_label": "__metrics_path__"},
         {"source_labels": [f"{annotation}scheme"], "regex": "(https?)", "target_label": "__scheme__"},
@@ -184,7 +184,7 @@ def _annotated(what: str, port: str, apps: Iterable[App]) -> list[JSON]:
 
 def _not_of(app: App, scrape: Scrape) -> JSON:
     """Return a relabeling that drops the targets of the app's own job."""
-    # The name of a Service's port may be that of another port, or of none, in the pod.
+    # In the pod, the name of the Service's port may belong to another port, or to none.
     port = ".*" if scrape.service else re.escape(str(scrape.port))
     return {
         "action": "drop",
@@ -216,12 +216,12 @@ def standalone_scrape_config(app: App, scrape: Scrape) -> JSON:
     """Return the job of an app. Its targets are the pods of the workload, or the pods behind the Service."""
     if scrape.service:
         role, labels = "endpointslice", _SERVICE_LABELS
-        chosen = keep("service_name", re.escape(scrape.service))
+        selection = keep("service_name", re.escape(scrape.service))
         port = "endpointslice_port_name" if isinstance(scrape.port, str) else _port_label(scrape)
     else:
         role, labels = "pod", _POD_LABELS
         sources = [f"{_META}{name}" for name in CONTROLLER]
-        chosen = {"action": "keep", "source_labels": sources, "separator": "/", "regex": controller_pattern(app)}
+        selection = {"action": "keep", "source_labels": sources, "separator": "/", "regex": controller_pattern(app)}
         port = _port_label(scrape)
     return {
         "job_name": job_name(app),
@@ -230,7 +230,7 @@ def standalone_scrape_config(app: App, scrape: Scrape) -> JSON:
         "scheme": scrape.scheme,
         "kubernetes_sd_configs": [{"role": role, "namespaces": {"names": [app.namespace]}}],
         "relabel_configs": [
-            chosen,
+            selection,
             keep(port, re.escape(str(scrape.port))),
             _NOT_ENDED,
             *labels,

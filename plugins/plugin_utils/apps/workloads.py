@@ -15,11 +15,11 @@ from .model import App, Metric
 
 
 def examine_workloads(api: Api, pairs: Iterable[tuple[App, Source]]) -> Findings:
-    """Return errors and warnings about the workloads of users' apps. The run may yet change the collection's own."""
+    """Return errors and warnings about users' apps only, because the run applies the demo and sample apps later."""
     findings = Findings()
-    for found in in_parallel(lambda pair: _examine(api, *pair), [pair for pair in pairs if pair[1].from_user]):
-        findings.errors += found.errors
-        findings.warnings += found.warnings
+    for result in in_parallel(lambda pair: _examine(api, *pair), [pair for pair in pairs if pair[1].from_user]):
+        findings.errors += result.errors
+        findings.warnings += result.warnings
     return findings
 
 
@@ -32,7 +32,7 @@ def _examine(api: Api, app: App, source: Source) -> Findings:
         where = source.where("workload")
         place = f" ({where})" if where else ""
         return Findings(
-            warnings=[f"{source.name('workload')}{place}: {title} does not exist yet; once it does, it is scaled"]
+            warnings=[f"{source.name('workload')}{place}: {title} does not exist yet; the autoscaler waits for it"]
         )
 
     def defaults() -> list[Mapping[str, Any]]:
@@ -53,8 +53,8 @@ def lacking(
 ) -> list[str]:
     """Return an error if a workload's pods cannot be scaled on a resource.
 
-    Utilization is a share of the request, so each container that counts needs a request. ``defaults`` returns the
-    limits that the namespace sets for containers without a request.
+    Utilization is a percentage of the request, so each measured container needs a request. ``defaults`` returns the
+    entries of the namespace's LimitRanges, which set requests of containers without any.
     """
     side_cars = [item for item in pod.get("initContainers") or [] if item.get("restartPolicy") == "Always"]
     containers = {item["name"]: item.get("resources") or {} for item in [*pod["containers"], *side_cars]}
@@ -62,14 +62,14 @@ def lacking(
         return [f"{title} has no container {metric.container}; it has {', '.join(containers)}"]
     if metric.target_type != "utilization":
         return []
-    whole = (pod.get("resources") or {}).get("requests") or {}
-    if not metric.container and metric.resource in whole:
+    pod_requests = (pod.get("resources") or {}).get("requests") or {}
+    if not metric.container and metric.resource in pod_requests:
         return []
-    wanted = [metric.container] if metric.container else list(containers)
+    measured = [metric.container] if metric.container else list(containers)
     # Kubernetes sets the request of a container that has only a limit to that limit.
     missing = [
         name
-        for name in wanted
+        for name in measured
         if not any(metric.resource in (containers[name].get(part) or {}) for part in ("requests", "limits"))
     ]
     if not missing or any(
@@ -78,8 +78,8 @@ def lacking(
         return []
     example = "100m" if metric.resource == "cpu" else "128Mi"
     return [
-        f"{title}: container {' and '.join(missing)} requests no {metric.resource}, so there is nothing to take a "
-        f"percentage of; set its resources.requests.{metric.resource} (such as {example}), or name a quantity as target"
+        f"{title}: container {' and '.join(missing)} requests no {metric.resource}, but the target is a percentage "
+        f"of the request; set its resources.requests.{metric.resource} (such as {example}), or a quantity as target"
     ]
 
 

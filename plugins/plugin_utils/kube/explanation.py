@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Why an object is not ready: what a person would look up, of the broken things only, and in a few lines."""
+"""Explain in a few lines why an object is not ready, from its conditions, events, pods and logs."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from .manifests import Ref
 from .objects import SelectorError, holds, reason_of, say_condition, selector_text, service_selector, status_of
 from .readiness import readiness
 
-#: How much is shown: lines of one broken object, its broken pods, events, last log lines, characters of a line.
+#: Limits of the output: lines of one object, its broken pods, its events, lines of a log, characters of a line.
 LINES = 40
 PODS = 3
 EVENTS = 5
 LOG_LINES = 10
 LENGTH = 400
-#: Seconds that a log may take; the API server asks the kubelet for it.
+#: Timeout of a request for a log, in seconds. The API server reads the log from the kubelet.
 LOG_SECONDS = 10.0
-#: Node conditions that are bad when they are true; Ready is bad when it is not.
+#: Node conditions that report trouble when they are True. Ready reports trouble when it is not True.
 _NODE_TROUBLES = ("DiskPressure", "MemoryPressure", "NetworkUnavailable", "PIDPressure")
 _POD_OWNERS = ("DaemonSet", "Deployment", "Job", "ReplicaSet", "StatefulSet")
 
 
 class Explainer:
-    """Explains broken objects of one cluster, each pod, volume claim and node once."""
+    """Explains broken objects of one cluster. It explains each pod, volume claim and node once."""
 
     def __init__(self, api: Api) -> None:
         self.api = api
@@ -34,9 +34,9 @@ class Explainer:
         self._nodes: dict[str, JSON] | None = None
 
     def explain(self, ref: Ref) -> list[str]:
-        """Conditions and events of an object, and what is wrong with that which it needs; LINES at most.
+        """Return bad conditions and events of an object, and of the objects that it needs, in at most LINES lines.
 
-        Raises ApiError if the server cannot be asked.
+        Raise ApiError if the API server does not answer.
         """
         obj = self.api.get(ref.api_version, ref.kind, ref.name, ref.namespace or None)
         if obj is None:
@@ -57,7 +57,7 @@ class Explainer:
     # -- pods ----------------------------------------------------------------------------------------------------
 
     def _pods(self, obj: JSON, namespace: str) -> list[JSON]:
-        """Broken pods of a workload, or of those that the operator of a custom resource made for it."""
+        """Return the broken pods of a workload, or of the workloads that an operator made for a custom resource."""
         if obj["kind"] == "Pod":
             return [obj]
         if obj["kind"] in _POD_OWNERS:
@@ -94,7 +94,7 @@ class Explainer:
         lines += self._indented(self._events(pod))
         lines += self._indented(self._explain_nodes([node] if node else None))
         lines += self._indented(self._explain_claims(pod))
-        # A kubelet that is away gives no log, and the API server waits for it in vain.
+        # The API server would wait for a kubelet that does not answer until the request times out.
         is_node_away = bool(node) and not holds(self._all_nodes().get(node, {}), "Ready")
         for kind in ("initContainerStatuses", "containerStatuses"):
             for status in status_of(pod).get(kind) or []:
@@ -105,7 +105,7 @@ class Explainer:
         state, before = status.get("state") or {}, (status.get("lastState") or {}).get("terminated")
         waiting, ended = state.get("waiting"), state.get("terminated")
         finished_well = ended and ended.get("exitCode") == 0
-        # What waits for init containers only is not what is broken.
+        # PodInitializing means that another container, an init container, holds up this one.
         if status.get("ready") or finished_well or (waiting or {}).get("reason") == "PodInitializing":
             return []
         lines = []
@@ -131,13 +131,13 @@ class Explainer:
             text = str(self.api.raw(path, query, LOG_SECONDS, "text/plain, */*"))
         except ApiError as error:
             return [f"(no log{' of the run before' if previous else ''}: {error})"]
-        title = "last words of the run before" if previous else "last words"
+        title = "last log lines of the run before" if previous else "last log lines"
         return [f"{title}:", *(f"| {line}" for line in text.splitlines())] if text.strip() else []
 
     # -- what pods need ------------------------------------------------------------------------------------------
 
     def _explain_replica_sets(self, deployment: JSON, namespace: str) -> list[str]:
-        """Why pods of a Deployment cannot even be made: quota, PodSecurity, a webhook."""
+        """Return why pods of a Deployment cannot be created, such as a quota, PodSecurity or a webhook."""
         return [
             line
             for item in self.api.list("apps/v1", "ReplicaSet", namespace).items
@@ -159,7 +159,7 @@ class Explainer:
         return lines
 
     def _explain_service(self, api_service: JSON) -> list[str]:
-        """What is behind an APIService: its service, and the pods that the service chooses."""
+        """Return what is wrong with the Service of an APIService, and with the pods that the Service selects."""
         target = api_service["spec"].get("service")
         if not target:
             return []
@@ -173,7 +173,7 @@ class Explainer:
             return [f"{name} has no pods (selector {selector_text(selector) if selector else 'none'})"]
         if broken := [pod for pod in pods if not readiness(pod).ready]:
             return self._explain_pods(broken)
-        # All is well with the pods but what they answer: that is in their logs.
+        # All pods are ready, so only a log can show why the API does not answer.
         return [
             line
             for pod in pods[:1]
@@ -187,7 +187,7 @@ class Explainer:
         return self._nodes
 
     def _explain_nodes(self, names: Iterable[str] | None) -> list[str]:
-        """What is wrong with some nodes, or with all for a pod that found no place."""
+        """Return what is wrong with the named nodes. For a pod without a node, `names` is None: check all nodes."""
         lines = []
         for name in self._all_nodes() if names is None else names:
             if name in self._explained:
@@ -205,7 +205,7 @@ class Explainer:
 
     def _events(self, obj: JSON) -> list[str]:
         metadata = obj["metadata"]
-        # What keeps a volume claim from its volume is told as if it were normal.
+        # Kubernetes reports the trouble of volume claims as events of type Normal.
         kind = "" if obj["kind"] == "PersistentVolumeClaim" else ",type=Warning"
         selector = f"involvedObject.uid={metadata['uid']}{kind}"
         listing = self.api.list("v1", "Event", metadata.get("namespace") or "default", field_selector=selector)
@@ -219,7 +219,7 @@ class Explainer:
 
 
 def is_bad(condition: Mapping[str, Any]) -> bool:
-    """Whether a condition tells of something that is wrong, by what its name means when it is true."""
+    """Return whether a condition reports trouble. Its type decides whether True or False is bad."""
     kind = str(condition.get("type", ""))
     bad_when_true = kind in _NODE_TROUBLES or kind.endswith(("Failure", "Failed", "Pressure"))
     return bool(condition.get("status") != ("False" if bad_when_true else "True"))
@@ -235,7 +235,7 @@ def _words(state: Mapping[str, Any]) -> str:
 
 
 def _cut(line: str) -> str:
-    """One line of bearable length; what indents it stays."""
+    """Return a line with at most LENGTH characters. Keep its indentation."""
     indent = line[: len(line) - len(line.lstrip())]
     text = indent + " ".join(line.split())
     return text if len(text) <= LENGTH else f"{text[: LENGTH - 1]}…"

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Kubernetes objects as a person writes them: reading, checking, ordering, comparing, showing."""
+"""Read, check, order, compare and show manifests of Kubernetes objects."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ..common.yaml_io import YAML_DUMPER, YAML_LOADER
 from .objects import JSON, Value
 from .parsed_files import parsed
 
-#: Order of application; kinds that are named nowhere are custom resources and belong to PHASE_CUSTOM.
+#: Kinds in the order of application. A kind that is missing here is a custom resource, of PHASE_CUSTOM.
 PHASES: tuple[tuple[str, ...], ...] = (
     ("Namespace",),
     ("CustomResourceDefinition",),
@@ -58,16 +58,16 @@ PHASES: tuple[tuple[str, ...], ...] = (
 PHASE_CUSTOM = 4
 PHASE_API_SERVICE = 5
 _PHASE_OF = {kind: number for number, kinds in enumerate(PHASES) for kind in kinds}
-#: API groups whose kinds are what PHASES says; the same word in another group is a custom resource.
+#: API groups to which PHASES applies, besides *.k8s.io. In any other group, a kind is a custom resource.
 _BUILT_IN_GROUPS = ("", "apps", "autoscaling", "batch", "policy")
 
-#: Kinds whose pods follow a template, and kinds of which the operator of Prometheus makes such ones.
+#: Kinds with a pod template, and custom resources for which the Prometheus operator creates such kinds.
 _TEMPLATED = {("apps", kind) for kind in ("DaemonSet", "Deployment", "StatefulSet")}
 _OPERATED = {("monitoring.coreos.com", kind) for kind in ("Alertmanager", "Prometheus")}
 
-#: Annotation of an object that is changed only so that its controller or kubelet reads it again.
+#: Annotation whose only purpose is that a change of it makes a controller or kubelet read the object again.
 REMINDER_ANNOTATION = "fleet.kubescale.io/reminder"
-#: Stands for the value of a Secret in everything that is shown.
+#: Replaces the value of a Secret in all output.
 REDACTED = "(redacted)"
 _SERVER_METADATA = (
     "creationTimestamp",
@@ -82,11 +82,11 @@ _SERVER_METADATA = (
 
 
 class DefinitionError(FleetError):
-    """The definition cannot be applied; the message names every object that is wrong and why."""
+    """The definition cannot be applied. The message names each wrong object and its error."""
 
 
 class Key(NamedTuple):
-    """Identity of one object in whatever version of its API group."""
+    """Identity of one object, independent of the version of its API group."""
 
     group: str
     kind: str
@@ -95,7 +95,7 @@ class Key(NamedTuple):
 
 
 class Ref(NamedTuple):
-    """Identity of one object. `namespace` is "" for kinds that are cluster-wide."""
+    """Identity of one object. `namespace` is "" for cluster-wide kinds."""
 
     api_version: str
     kind: str
@@ -104,12 +104,12 @@ class Ref(NamedTuple):
 
     @property
     def group(self) -> str:
-        """API group, empty for the core group."""
+        """Return the API group, "" for the core group."""
         return self.api_version.rpartition("/")[0]
 
     @property
     def key(self) -> Key:
-        """The identity without the version."""
+        """Return the identity without the version."""
         return Key(self.group, self.kind, self.namespace, self.name)
 
     def __str__(self) -> str:
@@ -117,21 +117,21 @@ class Ref(NamedTuple):
         return f"{self.kind} {where}"
 
     def as_dict(self) -> JSON:
-        """The identity with the names that Kubernetes manifests use."""
+        """Return the identity with the field names of Kubernetes manifests."""
         return {"apiVersion": self.api_version, "kind": self.kind, "namespace": self.namespace, "name": self.name}
 
 
 def ref_of(obj: Mapping[str, Any]) -> Ref:
-    """Identity of an object that has kind, apiVersion and name."""
+    """Return the identity of an object with kind, apiVersion and name."""
     metadata = obj["metadata"]
     return Ref(obj["apiVersion"], obj["kind"], metadata.get("namespace") or "", metadata["name"])
 
 
 def parse_definition(definition: Value, files: Iterable[str] = ()) -> list[JSON]:
-    """Objects of a definition: YAML text (any number of documents), one object, or a list of both; and of YAML files.
+    """Return the objects of YAML files and of a definition: YAML text, one object, or a list of both.
 
-    Empty documents are left out, objects of kind List are replaced by their items. Raises DefinitionError for what
-    is not an object with apiVersion, kind and metadata.name, and for objects that occur twice.
+    Empty documents are left out. An object of kind List is replaced by its items. Raise DefinitionError if an object
+    lacks apiVersion, kind or metadata.name, or occurs twice.
     """
     objects: list[Any] = []
     for name in files:
@@ -149,14 +149,14 @@ def parse_definition(definition: Value, files: Iterable[str] = ()) -> list[JSON]
         ref = ref_of(obj)
         first = seen.setdefault(ref.key, number)
         if first != number:
-            problems.append(f"{ref} ({ref.api_version}) is there twice, as objects {first} and {number}")
+            problems.append(f"{ref} ({ref.api_version}) occurs twice, as objects {first} and {number}")
     if problems:
         raise DefinitionError("definition: " + "; ".join(problems))
     return objects
 
 
 def phase_of(obj: Mapping[str, Any]) -> int:
-    """Number of the phase (index in PHASES) in which an object is applied."""
+    """Return the phase of an object, as an index of PHASES."""
     group = str(obj["apiVersion"]).rpartition("/")[0]
     if group not in _BUILT_IN_GROUPS and not group.endswith(".k8s.io"):
         return PHASE_CUSTOM
@@ -164,7 +164,7 @@ def phase_of(obj: Mapping[str, Any]) -> int:
 
 
 def in_phases(objects: Iterable[JSON]) -> list[list[JSON]]:
-    """Objects grouped by phase, in the order of application, without empty phases."""
+    """Return objects grouped by phase, in the order of application, without empty phases."""
     groups: list[list[JSON]] = [[] for _unused in PHASES]
     for obj in objects:
         groups[phase_of(obj)].append(obj)
@@ -172,8 +172,11 @@ def in_phases(objects: Iterable[JSON]) -> list[list[JSON]]:
 
 
 def in_removal_phases(objects: Iterable[JSON]) -> list[list[JSON]]:
-    """Objects grouped for deletion: APIServices and webhooks first (a broken one blocks the deletion of namespaces),
-    then application order backwards, and custom resources before what serves them."""
+    """Return objects grouped by phase, in the order of deletion.
+
+    APIServices and webhooks come first, because a broken one blocks the deletion of namespaces. Then the order of
+    application is reversed, so that custom resources go before the workloads that serve them.
+    """
     order = [PHASE_API_SERVICE, *(number for number in reversed(range(len(PHASES))) if number != PHASE_API_SERVICE)]
     groups: dict[int, list[JSON]] = {number: [] for number in order}
     for obj in objects:
@@ -182,7 +185,7 @@ def in_removal_phases(objects: Iterable[JSON]) -> list[list[JSON]]:
 
 
 def plain(obj: Mapping[str, Any] | None) -> JSON:
-    """An object as a person cares for it: without status and what only the server writes. {} for None."""
+    """Return an object without its status and the metadata that the server writes, or {} for None."""
     if obj is None:
         return {}
     metadata = {key: value for key, value in obj.get("metadata", {}).items() if key not in _SERVER_METADATA}
@@ -190,7 +193,7 @@ def plain(obj: Mapping[str, Any] | None) -> JSON:
 
 
 def redact(obj: JSON, other: JSON | None = None) -> JSON:
-    """A Secret without its values; a value that differs from the one in `other` says so. Other kinds are unchanged."""
+    """Return a Secret without its values, marked where they differ from `other`. Return other kinds unchanged."""
     if obj.get("kind") != "Secret":
         return obj
     result = dict(obj)
@@ -203,13 +206,13 @@ def redact(obj: JSON, other: JSON | None = None) -> JSON:
             }
     annotations = result.get("metadata", {}).get("annotations") or {}
     if "kubectl.kubernetes.io/last-applied-configuration" in annotations:
-        kept = {**annotations, "kubectl.kubernetes.io/last-applied-configuration": REDACTED}
-        result["metadata"] = {**result["metadata"], "annotations": kept}
+        redacted = {**annotations, "kubectl.kubernetes.io/last-applied-configuration": REDACTED}
+        result["metadata"] = {**result["metadata"], "annotations": redacted}
     return result
 
 
 def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None) -> JSON:
-    """One entry of Ansible's diff for an object that was created, changed or deleted."""
+    """Return one entry of Ansible's diff for an object that was created, changed or deleted."""
     known = after or before or {}
     old, new = plain(before), plain(after)
     if not (old and new) and known["kind"] == "CustomResourceDefinition":
@@ -224,7 +227,7 @@ def difference(before: Mapping[str, Any] | None, after: Mapping[str, Any] | None
 
 
 def _without_schemas(crd: JSON) -> JSON:
-    """A CRD of which only a person's part is left: a schema can have 20,000 lines, of no use when it comes or goes."""
+    """Return a CRD without its schemas. A schema can have 20,000 lines, which hide the rest of a diff."""
     if not crd:
         return crd
     versions = [{**version, "schema": "(left out)"} for version in crd["spec"].get("versions") or []]
@@ -232,7 +235,7 @@ def _without_schemas(crd: JSON) -> JSON:
 
 
 def projection(live: Value, desired: Value) -> Value:
-    """The part of a live object that `desired` speaks about."""
+    """Return the fields of a live object that `desired` sets."""
     if isinstance(desired, Mapping) and isinstance(live, Mapping):
         return {key: projection(live[key], value) for key, value in desired.items() if key in live}
     if isinstance(desired, list) and isinstance(live, list) and len(desired) == len(live):
@@ -241,7 +244,7 @@ def projection(live: Value, desired: Value) -> Value:
 
 
 def owned_fields(obj: Mapping[str, Any], manager: str) -> Value:
-    """What `manager` owns of an object by server-side apply (its entry of managedFields), None if it owns nothing."""
+    """Return the entry of managedFields for server-side apply by `manager`, or None if it owns no field."""
     for entry in obj.get("metadata", {}).get("managedFields") or []:
         if entry.get("manager") == manager and entry.get("operation") == "Apply" and not entry.get("subresource"):
             return entry
@@ -249,9 +252,9 @@ def owned_fields(obj: Mapping[str, Any], manager: str) -> Value:
 
 
 def was_changed(before: Mapping[str, Any], after: Mapping[str, Any], desired: Mapping[str, Any], manager: str) -> bool:
-    """Whether an apply of `desired` made `after` out of `before`, as opposed to a controller that wrote in between.
+    """Return whether an apply of `desired` changed `before` to `after`. Ignore what controllers wrote in between.
 
-    For a dry run the resource version says nothing, so what counts is what `desired` speaks about and what it owns.
+    A dry run does not change the resource version. So compare the fields that `desired` sets, and their ownership.
     """
     old, new = before.get("metadata", {}), after.get("metadata", {})
     if all(old.get(key) == new.get(key) for key in ("resourceVersion", "managedFields")):
@@ -264,11 +267,11 @@ def was_changed(before: Mapping[str, Any], after: Mapping[str, Any], desired: Ma
 def changed_fields(
     before: Mapping[str, Any], after: Mapping[str, Any], desired: Mapping[str, Any] | None, manager: str
 ) -> list[str]:
-    """Paths of the fields that an apply of `desired` changed, such as `spec.template.spec.containers[web].image`.
+    """Return paths of the fields that an apply of `desired` changed, such as `spec.containers[web].image`.
 
-    Fields that `desired` does not speak about and `manager` did not own are others' (a controller may have written
-    them meanwhile); without `desired` all fields count. A list whose members have no names is one field. The paths tell
-    no values. There are none if only the ownership of fields has changed.
+    Ignore a field that `desired` does not set and `manager` did not own: a controller may have written it meanwhile.
+    Without `desired`, all fields count. A list whose members have no names is one field. The paths contain no values.
+    The list is empty if only the ownership of fields changed.
     """
     entry = owned_fields(before, manager)
     owned = entry.get("fieldsV1") or {} if entry else {}
@@ -283,23 +286,23 @@ def _differing(path: str, old: Value, new: Value, desired: Value, owned: Value, 
             mine = desired.get(key) if isinstance(desired, Mapping) else None
             had = owned.get(f"f:{key}") if isinstance(owned, Mapping) else None
             if every or mine is not None or had is not None:
-                # A field of ours that is no mapping, or that we own as a whole, is ours with all that is in it.
+                # If the manager sets a field to no mapping, or owns it as a whole, it owns all fields below.
                 whole = every or had == {} or (not isinstance(mine, Mapping) and not had)
                 below = f"{path}[{key}]" if set("./") & set(key) else f"{path}.{key}".lstrip(".")
                 yield from _differing(below, old.get(key), new.get(key), mine, had, whole)
     elif isinstance(old, list) and isinstance(new, list) and (pairs := _pairs_by_name(old, new)):
-        found = [
+        changed = [
             below
             for name, one, other in pairs
             for below in _differing(f"{path}[{name}]", one, other, None, None, every=True)
         ]
-        yield from found or [path]  # the same members in another order
+        yield from changed or [path]  # only the order of the members differs
     else:
         yield path
 
 
 def _pairs_by_name(old: list[Any], new: list[Any]) -> list[tuple[str, Any, Any]]:
-    """Members of two lists by their names, in order; none if not all members have one of their own."""
+    """Return pairs of members with the same name, in order. Return [] if a member has no unique name."""
     members: list[dict[str, Any]] = []
     for items in (old, new):
         named = {str(item["name"]): item for item in items if isinstance(item, Mapping) and item.get("name")}
@@ -310,7 +313,7 @@ def _pairs_by_name(old: list[Any], new: list[Any]) -> list[tuple[str, Any, Any]]
 
 
 def restarts_pods(obj: Mapping[str, Any], fields: Iterable[str]) -> bool:
-    """Whether pods are replaced when these fields of an object change."""
+    """Return whether a change of these fields of an object replaces pods."""
     kind = (str(obj["apiVersion"]).rpartition("/")[0], obj["kind"])
     if kind in _OPERATED:
         return any(path.startswith("spec") and path != "spec.replicas" for path in fields)
@@ -318,7 +321,7 @@ def restarts_pods(obj: Mapping[str, Any], fields: Iterable[str]) -> bool:
 
 
 class _Loader(YAML_LOADER):
-    """Reads YAML as Kubernetes does: it has no dates, and `=` is text."""
+    """Read YAML as Kubernetes does: without dates, and with `=` as text."""
 
     yaml_implicit_resolvers: ClassVar[dict[str, list[Any]]] = {
         first: [(tag, pattern) for tag, pattern in resolvers if not tag.endswith((":timestamp", ":value"))]
@@ -327,7 +330,7 @@ class _Loader(YAML_LOADER):
 
 
 class _Dumper(YAML_DUMPER):
-    """Writes YAML as people do: block text for strings of several lines, and no aliases."""
+    """Write YAML without aliases, and strings of several lines as blocks."""
 
     def ignore_aliases(self, data: object) -> bool:
         return True
@@ -356,7 +359,7 @@ def _flatten(value: Value, source: str) -> list[Any]:
     if value is None:
         return []
     if isinstance(value, str):
-        text = str.__str__(value)  # libyaml refuses Ansible's own kinds of strings
+        text = str.__str__(value)  # libyaml rejects Ansible's subclasses of str
         return _load(text, source) if ":" in text or not text.strip() else [text]
     if isinstance(value, Mapping):
         obj = untagged(value)
@@ -382,7 +385,7 @@ def _problem(obj: Value, number: int) -> str:
         return f"{label} has no {' and no '.join(missing)} (each must be a non-empty string)"
     namespace = metadata.get("namespace")
     if namespace is not None and (not isinstance(namespace, str) or not namespace):
-        return f"{label} has metadata.namespace {namespace!r}; it must be a non-empty string, or left out"
+        return f"{label} has metadata.namespace {namespace!r}; it must be a non-empty string, or not be set"
     for key in ("labels", "annotations"):
         values = metadata.get(key) or {}
         if not isinstance(values, dict):

@@ -1,10 +1,10 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Large YAML files are parsed once and kept as JSON: reading that takes a tenth of the time.
+"""Parse large YAML files once and cache them as JSON, which takes a tenth of the time to read.
 
-The kinds of the Prometheus operator are half a second of parsing for each cluster in each run, for a content that
-changes with a version only. A copy is named after the digest of the text, so it never goes stale; without a place for
-it, the text is parsed as ever.
+Parsing the CRDs of the Prometheus operator takes half a second for each cluster in each run, though they change with a
+version only. The digest of the text is the name of its copy, so a copy is never stale. If the cache cannot be written,
+each run parses the text.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from ..common.files import replace_file
 from ..common.paths import cache_directory
 from .client import Value
 
-#: Bytes from which a copy is worth its file.
+#: Size in bytes from which a text is cached.
 LARGE = 50_000
-#: Part of each copy's name: raise it when a text is parsed into something else than before.
+#: Part of each copy's name. Raise it if the result of parsing changes.
 FORMAT = 1
 
 
 def parsed(text: str, parse: Callable[[str], Value]) -> Value:
-    """What ``parse`` makes of a text, from the copy if there is one. Raises what ``parse`` raises."""
+    """Return the result of ``parse`` for a text, from the cache if possible. Raise what ``parse`` raises."""
     content = text.encode()
     if len(content) < LARGE:
         return parse(text)
@@ -42,6 +42,6 @@ def parsed(text: str, parse: Callable[[str], Value]) -> Value:
 def _keep(copy: Path, value: Value) -> None:
     written = json.dumps(value)
     if json.loads(written) != value:
-        return  # not all that YAML can say: a number as a key, for one
+        return  # JSON cannot express all of YAML, such as a number as a key
     copy.parent.mkdir(parents=True, exist_ok=True)
     replace_file(copy, written)

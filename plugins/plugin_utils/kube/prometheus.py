@@ -1,6 +1,6 @@
-"""Questions to a cluster's Prometheus, asked through the service proxy of its API server.
+"""Query a cluster's Prometheus through the service proxy of the API server.
 
-Nothing is forwarded or published for it: whoever may use the API server's proxy may ask.
+So Prometheus needs no published port, and the API server decides who may query.
 """
 
 from __future__ import annotations
@@ -12,31 +12,31 @@ from ..common.components import NAMESPACES, PROMETHEUS_SERVICES
 from ..common.errors import FleetError
 from .objects import with_query
 
-# The service of the roles' Prometheus by flavour: namespace, name and port of the object they create.
+# Service of Prometheus by flavour, as namespace/name:port. The roles create it.
 SERVICES = {flavor: f"{NAMESPACES[flavor]}/{name}:9090" for flavor, name in PROMETHEUS_SERVICES.items()}
-# What an answer in JSON becomes.
+# Parsed JSON.
 Answer = Any
 
 
 class Reader(Protocol):
-    """The part of an API connection that is needed here (see ``kube.Api``)."""
+    """The methods of ``kube.client.Api`` that this module needs."""
 
     def raw(self, path: str) -> Answer:
-        """Return the JSON answer at a path of the API server; raise ``ApiError`` where there is none."""
+        """Return the parsed JSON at a path of the API server. Raise ApiError if the request fails."""
 
 
 class PrometheusError(FleetError):
-    """Prometheus answered, but not with data; the message is its own."""
+    """Prometheus answered with an error. The message contains its text."""
 
 
 def service_path(service: str, path: str, arguments: Mapping[str, Any] | None = None) -> str:
-    """Path on the API server that leads to ``path`` of a service ``namespace/name:port``."""
+    """Return the path on the API server that proxies ``path`` of a service ``namespace/name:port``."""
     namespace, _unused, name = service.partition("/")
     return with_query(f"/api/v1/namespaces/{namespace}/services/{name}/proxy{path}", arguments)
 
 
 def prometheus_data(answer: Answer, question: str) -> Answer:
-    """Data of a Prometheus answer; a ``PrometheusError`` with its reason when it holds none."""
+    """Return the data of an answer. Raise PrometheusError if the answer is an error."""
     if not isinstance(answer, Mapping) or answer.get("status") != "success":
         reason = answer.get("error", answer) if isinstance(answer, Mapping) else answer
         raise PrometheusError(f"Prometheus did not answer {question}: {reason}")
@@ -44,7 +44,7 @@ def prometheus_data(answer: Answer, question: str) -> Answer:
 
 
 def prometheus_query(api: Reader, expr: str, service: str = SERVICES["operator"]) -> list[dict[str, Any]]:
-    """Samples of an instant query, as Prometheus' JSON has them (``metric`` labels and ``value``)."""
+    """Return the samples of an instant query in Prometheus' format (``metric`` and ``value``)."""
     answer = api.raw(service_path(service, "/api/v1/query", {"query": expr}))
     return prometheus_data(answer, expr)["result"]
 
@@ -52,7 +52,7 @@ def prometheus_query(api: Reader, expr: str, service: str = SERVICES["operator"]
 def prometheus_query_range(
     api: Reader, expr: str, start: float, end: float, step: float, service: str = SERVICES["operator"]
 ) -> list[dict[str, Any]]:
-    """Series of a range query between two Unix times, one value every ``step`` seconds."""
+    """Return the series of a range query between two Unix times, with a value every ``step`` seconds."""
     arguments = {"query": expr, "start": f"{start:.3f}", "end": f"{end:.3f}", "step": f"{step:g}"}
     answer = api.raw(service_path(service, "/api/v1/query_range", arguments))
     return prometheus_data(answer, expr)["result"]

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""When an object is really ready: the rules of each kind."""
+"""Rules of each kind of object that decide whether it is ready."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 from .objects import condition, holds, reason_of, say_condition, status_of
 
-#: Kinds that are ready as soon as they are stored: no need to read them again.
+#: Kinds that are ready as soon as the API server has stored them. Nothing needs to read them again.
 STATIC_KINDS = frozenset(
     {
         "ServiceAccount",
@@ -31,13 +31,13 @@ STATIC_KINDS = frozenset(
 _WORKLOADS = {("apps", kind) for kind in ("DaemonSet", "Deployment", "ReplicaSet", "StatefulSet")} | {
     ("batch", kind) for kind in ("CronJob", "Job")
 }
-#: Custom resources whose operator reports conditions of its own names: all of them must be True.
+#: Custom resources whose operator reports the conditions Available and Reconciled. Both must be True.
 _OPERATOR_CONDITIONS = {"monitoring.coreos.com": {"Prometheus", "PrometheusAgent", "Alertmanager", "ThanosRuler"}}
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an object is ready, in words why not, and whether waiting on is pointless."""
+    """Whether an object is ready, the reason if it is not, and whether it can never become ready."""
 
     ready: bool
     reason: str = ""
@@ -48,18 +48,17 @@ READY = Verdict(True)
 
 
 def is_workload(obj: Mapping[str, Any]) -> bool:
-    """Whether a controller runs pods for an object, which go away some time after it unless the deletion waits."""
+    """Return whether a controller runs pods for an object. The pods may outlive it if its deletion does not wait."""
     group, kind = str(obj["apiVersion"]).rpartition("/")[0], obj["kind"]
     return kind in _OPERATOR_CONDITIONS.get(group, ()) or (group, kind) in _WORKLOADS
 
 
 def readiness(obj: Mapping[str, Any]) -> Verdict:
-    """Judge one live object by the rules of its kind.
+    """Return the verdict on one live object by the rules of its kind.
 
-    Kinds without a rule are ready unless they report a condition Ready or Available that is not True, or a status of
-    an older generation. An HPA is ready when it can compute a replica count (ScalingActive): one whose metric is not
-    there yet cannot scale, which is what it is for, so it is waited for; scaled to zero on purpose counts as ready, and
-    so does one whose workload does not exist (yet): there is nothing that could become ready by waiting.
+    An object of a kind without a rule is ready unless its condition Ready or Available is not True, or its status
+    belongs to an older generation. An HPA is ready when it can compute a replica count (ScalingActive), which needs its
+    metric. An HPA is also ready if its workload is scaled to zero or does not exist: waiting could not change that.
     """
     if (obj.get("metadata") or {}).get("deletionTimestamp"):
         return Verdict(False, "is being deleted")
@@ -69,7 +68,7 @@ def readiness(obj: Mapping[str, Any]) -> Verdict:
         return rule(obj)
     if obj["kind"] in _OPERATOR_CONDITIONS.get(group, ()):
         if not status_of(obj):
-            return Verdict(False, "its operator has not seen it yet; does the operator run? Role prometheus brings it")
+            return Verdict(False, "its operator has not seen it yet; does the operator (role prometheus) run?")
         return _conditions(obj, "Available", "Reconciled")
     return _other(obj)
 
@@ -199,7 +198,7 @@ def _hpa(obj: Mapping[str, Any]) -> Verdict:
 
 
 def without_workload(autoscaler: Mapping[str, Any]) -> bool:
-    """Whether an autoscaler says that what it is to scale does not exist."""
+    """Return whether an autoscaler reports that its workload does not exist."""
     able = condition(autoscaler, "AbleToScale")
     return able.get("reason") == "FailedGetScale" and str(able.get("message", "")).endswith("not found")
 
@@ -210,7 +209,7 @@ def _service(obj: Mapping[str, Any]) -> Verdict:
     if (status_of(obj).get("loadBalancer") or {}).get("ingress"):
         return READY
     return Verdict(
-        False, "has no external address yet; type LoadBalancer needs a controller in the cluster that gives one"
+        False, "has no external address yet; type LoadBalancer needs a controller in the cluster that assigns one"
     )
 
 

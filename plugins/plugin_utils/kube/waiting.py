@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Waiting by watch until objects are ready, or gone."""
+"""Wait by watches until objects are ready, or gone."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from .manifests import Ref, ref_of
 from .objects import say_condition, status_of
 from .readiness import READY, Verdict, readiness
 
-#: Seconds of waiting before the first word about it, and between words.
-FIRST_WORD = 5.0
-NEXT_WORD = 10.0
+#: Seconds before the first line of progress, and between two lines.
+FIRST_LINE = 5.0
+NEXT_LINE = 10.0
 
 
 class NotReadyError(FleetError):
-    """Objects were not ready in time. The message explains each; `objects` are their identities."""
+    """Objects were not ready in time. The message explains each object; `objects` are their identities."""
 
     def __init__(self, message: str, objects: list[Ref]) -> None:
         super().__init__(message)
@@ -34,7 +34,7 @@ class NotReadyError(FleetError):
 
 @dataclass
 class _Pending:
-    """What is still waited for, shared by the watching threads."""
+    """Objects that are not ready yet, with their reasons. The threads that watch share it."""
 
     reasons: dict[Ref, str] = field(default_factory=dict)
     failed: dict[Ref, str] = field(default_factory=dict)
@@ -60,12 +60,12 @@ Judge = Callable[[Mapping[str, Any] | None], Verdict]
 
 
 def present(obj: Mapping[str, Any] | None) -> Verdict:
-    """Rule of `wait_for` for objects that must be ready."""
+    """Return the verdict on an object that must be ready."""
     return Verdict(False, "is gone: somebody deleted it") if obj is None else readiness(obj)
 
 
 def absent(obj: Mapping[str, Any] | None) -> Verdict:
-    """Rule of `wait_for` for objects that must go away."""
+    """Return the verdict on an object that must be deleted."""
     if obj is None:
         return READY
     finalizers = ", ".join(obj.get("metadata", {}).get("finalizers") or [])
@@ -86,10 +86,10 @@ def wait_for(
     say: Callable[[str], None] = lambda text: None,
     explain: bool = True,
 ) -> None:
-    """Watch until `judge` is content with all objects; `deadline` is a time.monotonic() value.
+    """Watch until `judge` returns a ready verdict on each object. `deadline` is a time of time.monotonic().
 
-    `selector` is a label selector that all of them match: it keeps the watches small. `say` gets a line of progress
-    now and then. Raises NotReadyError at the deadline, or as soon as something failed for good.
+    `selector` is a label selector that all objects match; it keeps the watches small. `say` gets lines of progress.
+    Raise NotReadyError at the deadline, or as soon as a verdict is that an object failed.
     """
     pending = _Pending(dict.fromkeys(refs, "not seen yet"))
     kinds = {(ref.api_version, ref.kind) for ref in pending.reasons}
@@ -99,17 +99,17 @@ def wait_for(
         args = (api, kind, pending, judge, deadline, selector, news, stop)
         threading.Thread(target=_watch_kind, args=args, daemon=True).start()
     started = time.monotonic()
-    next_word = started + FIRST_WORD
+    next_line = started + FIRST_LINE
     try:
         while pending.reasons and not pending.failed:
             now = time.monotonic()
             if now >= deadline:
                 break
-            if now >= next_word:
+            if now >= next_line:
                 say(_progress(pending, now - started))
-                next_word = now + NEXT_WORD
+                next_line = now + NEXT_LINE
             try:
-                problem = news.get(timeout=max(0.01, min(next_word, deadline) - now))
+                problem = news.get(timeout=max(0.01, min(next_line, deadline) - now))
             except queue.Empty:
                 continue
             if problem is not None:
@@ -128,8 +128,8 @@ def wait_for(
         try:
             lines += [f"    {line}" for line in explainer.explain(ref)] if explain else []
         except ApiError as error:
-            lines.append(f"    (no more is known: {error})")
-            explain = error.status != 0  # a server that does not answer is not asked about every object
+            lines.append(f"    (the cause is not known: {error})")
+            explain = error.status != 0  # do not ask a server that does not answer about each object
     raise NotReadyError("\n".join(lines), sorted(broken))
 
 
@@ -151,22 +151,22 @@ def _watch_kind(
     news: queue.SimpleQueue[Exception | None],
     stop: threading.Event,
 ) -> None:
-    """List, then watch, one kind until nothing of it is pending; ends with a word to `news`."""
+    """List one kind, then watch it until no object of it is pending. Put an entry into `news` after each change."""
     failures = 0
-    while not stop.is_set() and pending.of(kind) and (left := deadline - time.monotonic()) > 0:
+    while not stop.is_set() and pending.of(kind) and (seconds := deadline - time.monotonic()) > 0:
         try:
             listing = api.list(*kind, label_selector=selector)
             live = {ref_of(item): item for item in listing.items}
             with pending.lock:
-                wanted = [ref for ref in pending.reasons if (ref.api_version, ref.kind) == kind]
-            for ref in wanted:
+                refs = [ref for ref in pending.reasons if (ref.api_version, ref.kind) == kind]
+            for ref in refs:
                 pending.judge(ref, judge(live.get(ref)))
             news.put(None)
             failures = 0
             if not pending.of(kind):
                 return
             for event in api.watch(
-                *kind, label_selector=selector, resource_version=listing.resource_version, timeout=min(left, 60.0)
+                *kind, label_selector=selector, resource_version=listing.resource_version, timeout=min(seconds, 60.0)
             ):
                 obj = {"apiVersion": kind[0], "kind": kind[1], **event.object}
                 pending.judge(ref_of(obj), judge(None if event.type == "DELETED" else obj))
@@ -175,7 +175,7 @@ def _watch_kind(
                     return
         except ApiError as error:
             if error.status == 404 and judge is absent:
-                with pending.lock:  # the kind itself is gone, and its objects with it
+                with pending.lock:  # the kind is gone, and so are its objects
                     for ref in [ref for ref in pending.reasons if (ref.api_version, ref.kind) == kind]:
                         del pending.reasons[ref]
                 news.put(None)
@@ -184,25 +184,25 @@ def _watch_kind(
             if error.status in (401, 403):
                 news.put(error)
                 return
-            # A server that is away for a moment (restart of a control plane) may come back before the deadline.
+            # An API server that restarts may answer again before the deadline.
             if stop.wait(min(2.0, 0.1 * 2**failures)):
                 return
             with pending.lock:
                 for ref in pending.reasons:
                     if (ref.api_version, ref.kind) == kind:
                         pending.reasons[ref] = str(error)
-        except Exception as error:  # a thread must not die unheard
+        except Exception as error:  # wait_for() raises it; an exception in a thread would be lost
             news.put(error)
             return
 
 
 def unready(api: Api, objects: Iterable[JSON]) -> list[Ref]:
-    """Those of the objects that are not ready as they stand and have to be waited for."""
+    """Return the identities of objects that are not ready and for which a caller must wait."""
     return [ref_of(obj) for obj in objects if not readiness(obj).ready and not _waits_for_consumer(api, obj)]
 
 
 def _waits_for_consumer(api: Api, obj: Mapping[str, Any]) -> bool:
-    """Whether a volume claim is bound only when a pod uses it: then the pod is what there is to wait for."""
+    """Return whether a volume claim is bound only when a pod uses it. A caller then waits for the pod only."""
     if obj["kind"] != "PersistentVolumeClaim" or status_of(obj).get("phase", "Pending") != "Pending":
         return False
     name = obj["spec"].get("storageClassName")
@@ -211,7 +211,7 @@ def _waits_for_consumer(api: Api, obj: Mapping[str, Any]) -> bool:
 
 
 def in_parallel(function: Callable[[Any], Any], items: Iterable[Any]) -> list[Any]:
-    """Results of `function` for each item in order, made by a few threads; the first exception is raised."""
+    """Return the results of `function` for the items, in their order. Threads call it. Raise the first exception."""
     todo = list(items)
     if len(todo) < 2:
         return [function(item) for item in todo]

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Judge the serving certificate that a Secret of type kubernetes.io/tls holds."""
+"""Check the serving certificate in a Secret of type kubernetes.io/tls."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID
 
 
 class CertificateProblem(Exception):  # noqa: N818 - a finding, not a failure of ours
-    """Why a certificate cannot be served (any more)."""
+    """Why a certificate cannot be served."""
 
 
 @dataclass(frozen=True)
@@ -34,10 +34,10 @@ class ServingCertificate:
 def check_secret(
     secret: Mapping[str, Any] | None, dns_names: Collection[str], authority: str | None, renew_before: int
 ) -> ServingCertificate:
-    """The certificate in a Secret, if it can be served under exactly `dns_names` for more than `renew_before` days.
+    """Return the certificate in a Secret. It must be for exactly `dns_names`, for more than `renew_before` days.
 
-    `authority` is the PEM of the CAs one of which must have signed it; by default those in the Secret (ca.crt), if any.
-    Raises CertificateProblem with the reason if it cannot.
+    `authority` is the PEM of CAs, and one of them must have signed the certificate. It defaults to ca.crt in the
+    Secret. Without any CA, the signature is not checked. Raise CertificateProblem if the certificate cannot be served.
     """
     if secret is None:
         raise CertificateProblem("it does not exist")
@@ -48,7 +48,7 @@ def check_secret(
     except ValueError as error:
         raise CertificateProblem(f"tls.crt is not a certificate: {error}") from error
     try:
-        # That the primes of an RSA key are primes is not asked here, and takes 50 ms.
+        # Checking that the primes of an RSA key are primes would take 50 ms.
         public = load_pem_private_key(key.encode(), None, unsafe_skip_rsa_key_validation=True).public_key()
     except (ValueError, TypeError, UnsupportedAlgorithm) as error:
         raise CertificateProblem("tls.key is not a private key in PEM without a password") from error
@@ -83,10 +83,10 @@ def _check_names(leaf: x509.Certificate, dns_names: Collection[str]) -> None:
         names = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     except x509.ExtensionNotFound:
         names = x509.SubjectAlternativeName([])
-    found = {f"{name.value}" for name in names}
-    if found != set(dns_names):
+    present = {f"{name.value}" for name in names}
+    if present != set(dns_names):
         raise CertificateProblem(
-            f"it is for {', '.join(sorted(found)) or 'no name'}, wanted is {', '.join(sorted(dns_names))}"
+            f"it is for {', '.join(sorted(present)) or 'no name'}, it must be for {', '.join(sorted(dns_names))}"
         )
 
 

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Bootstrap tokens, the administrator's kubeconfig and kubelets' certificates, from the controller's process."""
+"""Create bootstrap tokens, write kubeconfigs, and approve kubelets' certificates. Runs on the controller."""
 
 from __future__ import annotations
 
@@ -32,18 +32,18 @@ CSR_API = "certificates.k8s.io/v1"
 
 
 class JoinError(FleetError):
-    """A machine cannot join; the message says why and what to do."""
+    """A machine cannot join. The message contains the cause and the remedy."""
 
 
 class LateError(JoinError):
-    """A kubelet has no serving certificate in time; why, its machine may know."""
+    """A kubelet did not get a serving certificate in time. Logs on its machine may show the cause."""
 
 
 # -- kubeconfig ----------------------------------------------------------------------------------------------------
 
 
 def home_kubeconfig(admin: str, cluster: str, server: str) -> str:
-    """Return kubeadm's admin.conf under the cluster's own name, with the API's address ``server`` (a URL)."""
+    """Return kubeadm's admin.conf with the cluster's name and the API's address ``server``, a URL."""
     content = yaml.safe_load(admin)
     user = f"{cluster}-admin"
     return yaml.safe_dump(
@@ -60,7 +60,7 @@ def home_kubeconfig(admin: str, cluster: str, server: str) -> str:
 
 
 def is_home(path: Path, admin_digest: str, server: str) -> bool:
-    """Tell whether the kubeconfig at ``path`` has the machine's administrator certificate and the API's address."""
+    """Return whether the kubeconfig at ``path`` has the machine's administrator certificate and the API's address."""
     try:
         text = path.read_text(encoding="utf-8")
         content = yaml.safe_load(text)
@@ -87,7 +87,7 @@ def endpoint(kubeconfig: Mapping[str, Any]) -> str:
 
 
 class JoinToken:
-    """A bootstrap token that exists inside a ``with`` block, and for a quarter of an hour if that is never left."""
+    """Bootstrap token that exists inside a ``with`` block. It expires after TOKEN_MINUTES if the run is killed."""
 
     def __init__(self, api: Api, machine: str, now: Callable[[], datetime.datetime] | None = None) -> None:
         self.api = api
@@ -118,12 +118,12 @@ class JoinToken:
         return f"{self.identifier}.{self.secret}"
 
     def _wait_signed(self) -> None:
-        """Wait until the controllers have signed cluster-info with the token, which joining machines verify."""
-        wanted = f"jws-kubeconfig-{self.identifier}"
+        """Wait until the controllers have signed cluster-info with the token. Joining machines verify that."""
+        signature = f"jws-kubeconfig-{self.identifier}"
         for event in self.api.watch(
             "v1", "ConfigMap", "kube-public", field_selector="metadata.name=cluster-info", timeout=60
         ):
-            if wanted in event.object.get("data", {}):
+            if signature in event.object.get("data", {}):
                 return
         raise JoinError(
             "The cluster's controllers have not signed kube-public/cluster-info for a new bootstrap token within 60 s. "
@@ -135,15 +135,15 @@ class JoinToken:
 
 
 def missing_settings(wanted: object, live: object, path: str = "") -> dict[str, tuple[object, object]]:
-    """Return every leaf of ``wanted`` that ``live`` has not: its path → (live, wanted).
+    """Return each leaf of ``wanted`` that differs from ``live``, as path → (live, wanted).
 
-    What only ``live`` has is a default.
+    A field that only ``live`` has is a default, not a difference.
     """
     if isinstance(wanted, Mapping) and isinstance(live, Mapping):
-        found: dict[str, tuple[object, object]] = {}
+        missing: dict[str, tuple[object, object]] = {}
         for key, value in wanted.items():
-            found |= missing_settings(value, live.get(key), f"{path}.{key}" if path else key)
-        return found
+            missing |= missing_settings(value, live.get(key), f"{path}.{key}" if path else key)
+        return missing
     return {} if wanted == live or (not wanted and not live) else {path: (live, wanted)}
 
 
@@ -151,9 +151,9 @@ def missing_settings(wanted: object, live: object, path: str = "") -> dict[str, 
 
 
 def refusal(csr: Mapping[str, Any], machine: str, addresses: Collection[str]) -> str:
-    """Return why a kubelet's request for a serving certificate must not be approved; nothing if it may be.
+    """Return why a kubelet's request for a serving certificate must not be approved, or "" if it may be.
 
-    It must come from the node itself and ask for nothing but its own name and addresses.
+    The node itself must have made the request, for its own name and addresses only.
     """
     spec = csr["spec"]
     if spec["username"] != f"system:node:{machine}" or "system:nodes" not in spec.get("groups", []):
@@ -176,13 +176,13 @@ def refusal(csr: Mapping[str, Any], machine: str, addresses: Collection[str]) ->
 
 
 def condition(csr: Mapping[str, Any]) -> str:
-    """Return Approved, Denied, Failed, or nothing for a request that waits."""
+    """Return Approved, Denied, Failed, or "" for a pending request."""
     conditions = csr.get("status", {}).get("conditions") or []
     return conditions[0]["type"] if conditions else ""
 
 
 class ServingCertificates:
-    """Approves the requests of one node."""
+    """Certificate requests of one node for its kubelet."""
 
     def __init__(self, api: Api, machine: str, addresses: Collection[str]) -> None:
         self.api = api
@@ -190,23 +190,23 @@ class ServingCertificates:
         self.addresses = addresses
 
     def pending(self) -> list[dict[str, Any]]:
-        """Return the node's requests that wait."""
+        """Return the node's pending requests."""
         selector = f"spec.signerName={SERVING_SIGNER}"
-        found = self.api.list(CSR_API, "CertificateSigningRequest", field_selector=selector).items
-        return [csr for csr in found if self.is_ours(csr) and not condition(csr)]
+        requests = self.api.list(CSR_API, "CertificateSigningRequest", field_selector=selector).items
+        return [csr for csr in requests if self.is_ours(csr) and not condition(csr)]
 
     def forget(self) -> None:
-        """Delete the requests of a machine of this name that is gone, which a wait would take for the new one's."""
+        """Delete the requests of an earlier machine of this name. Otherwise a wait would accept its certificate."""
         for csr in self.api.list(CSR_API, "CertificateSigningRequest").items:
             if self.is_ours(csr):
                 self.api.delete(CSR_API, "CertificateSigningRequest", csr["metadata"]["name"])
 
     def is_ours(self, csr: Mapping[str, Any]) -> bool:
-        """Tell whether a request was made by this node."""
+        """Return whether this node made a request."""
         return bool(csr["spec"]["username"] == f"system:node:{self.machine}")
 
     def approve(self, csr: Mapping[str, Any]) -> None:
-        """Approve one request; raises JoinError if it asks for what it must not get."""
+        """Approve one request. Raise JoinError if it must not be approved."""
         name = csr["metadata"]["name"]
         if why := refusal(csr, self.machine, self.addresses):
             raise JoinError(
@@ -227,45 +227,45 @@ class ServingCertificates:
         try:
             self.api.request("PUT", path, body=body)
         except ApiError as error:
-            if error.status != 409:  # changed meanwhile: by its own next state, which the watch shows
+            if error.status != 409:  # somebody else changed the request; the watch reports its new state
                 raise
 
     def wait_and_approve(self, seconds: float) -> int:
-        """Approve requests as they come until one has its certificate; return the number of approvals.
+        """Approve the node's requests until one has its certificate. Return the number of approvals.
 
-        Raises JoinError if none has come within ``seconds``.
+        Raise LateError after ``seconds``, JoinError if a request must not be approved.
         """
         approvals = 0
         deadline = time.monotonic() + seconds
         selector = f"spec.signerName={SERVING_SIGNER}"
-        seen: set[str] = set()
+        approved: set[str] = set()
         while (left := deadline - time.monotonic()) > 0:
             for event in self.api.watch(CSR_API, "CertificateSigningRequest", field_selector=selector, timeout=left):
                 csr = event.object
                 if event.type == "DELETED" or not self.is_ours(csr):
                     continue
                 if csr.get("status", {}).get("certificate"):
-                    # One for other addresses is of the time before the machine got these.
+                    # A certificate for other addresses is older than the machine's current addresses.
                     if refusal(csr, self.machine, self.addresses):
                         continue
                     return approvals
-                if not condition(csr) and csr["metadata"]["uid"] not in seen:
-                    seen.add(csr["metadata"]["uid"])
+                if not condition(csr) and csr["metadata"]["uid"] not in approved:
+                    approved.add(csr["metadata"]["uid"])
                     self.approve(csr)
                     approvals += 1
         raise LateError(self._late(seconds))
 
     def _late(self, seconds: float) -> str:
-        """Say how far a kubelet has come that has no certificate after ``seconds``."""
+        """Return the message for a kubelet without a certificate after ``seconds``, with the state of its request."""
         kind = "CertificateSigningRequest"
-        found = self.api.list(CSR_API, kind, field_selector=f"spec.signerName={SERVING_SIGNER}").items
-        mine = [csr for csr in found if self.is_ours(csr)]
+        requests = self.api.list(CSR_API, kind, field_selector=f"spec.signerName={SERVING_SIGNER}").items
+        mine = [csr for csr in requests if self.is_ours(csr)]
         if not mine:
             return f"The kubelet of {self.machine} has not asked for its serving certificate within {seconds:g} s."
         newest = max(mine, key=lambda csr: str(csr["metadata"].get("creationTimestamp")))
-        told = "; ".join(
+        conditions = "; ".join(
             f"{entry['type']}: {entry.get('message')}" for entry in newest["status"].get("conditions") or []
         )
-        text = f"The kubelet of {self.machine} has no serving certificate after {seconds:g} s"
-        text += f": {kind} {newest['metadata']['name']} is {condition(newest) or 'not approved'} ({told or 'no word'})."
-        return text + " Does kube-controller-manager run, which signs?" * (condition(newest) == "Approved")
+        text = f"The kubelet of {self.machine} has no serving certificate after {seconds:g} s: {kind} "
+        text += f"{newest['metadata']['name']} is {condition(newest) or 'not approved'} ({conditions or '-'})."
+        return text + " Does kube-controller-manager run? It signs certificates." * (condition(newest) == "Approved")

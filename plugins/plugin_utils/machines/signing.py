@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Keys, signing requests and certificates of servers inside a cluster."""
+"""Make keys, signing requests and certificates for servers inside a cluster."""
 
 from __future__ import annotations
 
@@ -13,23 +13,23 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 KEY_BITS = 2048
-# What is signed here counts from an hour ago: the API server's clock may be behind the controller's.
+# Certificates are valid from an hour ago, because the API server's clock may be behind the controller's.
 BACKDATED = datetime.timedelta(hours=1)
 PEM = serialization.Encoding.PEM
 
 
 def new_key() -> rsa.RSAPrivateKey:
-    """A new private key."""
+    """Return a new private key."""
     return rsa.generate_private_key(public_exponent=65537, key_size=KEY_BITS)
 
 
 def key_text(key: rsa.RSAPrivateKey) -> str:
-    """A private key as PEM text, without a password."""
+    """Return a private key as PEM text, without a password."""
     return key.private_bytes(PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()).decode()
 
 
 def request_text(key: rsa.RSAPrivateKey, names: Sequence[str]) -> str:
-    """A signing request for a server with these DNS names, as PEM text."""
+    """Return a signing request for a server with these DNS names, as PEM text."""
     builder = x509.CertificateSigningRequestBuilder().subject_name(_name(names[0]))
     for extension, critical in _serving_extensions(names):
         builder = builder.add_extension(extension, critical)
@@ -37,9 +37,9 @@ def request_text(key: rsa.RSAPrivateKey, names: Sequence[str]) -> str:
 
 
 def signed_by_own_authority(key: rsa.RSAPrivateKey, names: Sequence[str], days: int) -> tuple[str, str]:
-    """A certificate for a server with these DNS names, and that of a CA made for it alone, as PEM texts.
+    """Return a certificate for a server with these DNS names, and the certificate of its own CA, as PEM texts.
 
-    The CA's key is forgotten here, so that nobody can ever sign anything else with it.
+    The CA's key is not kept, so that nobody can sign anything else with it.
     """
     authority_key, authority_name = new_key(), _name(f"CA of {names[0]}")
     authority = (
@@ -55,12 +55,12 @@ def signed_by_own_authority(key: rsa.RSAPrivateKey, names: Sequence[str], days: 
 
 
 def _name(text: str) -> x509.Name:
-    # The format allows 64 characters. Nothing verifies this name: clients look at the DNS names.
+    # The format allows 64 characters. Clients do not verify this name, only the DNS names.
     return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, text[:64])])
 
 
 def _serving_extensions(names: Sequence[str]) -> list[tuple[x509.ExtensionType, bool]]:
-    """What a server's certificate states: each extension, and whether it is critical."""
+    """Return the extensions of a server's certificate, and whether each is critical."""
     usage = x509.KeyUsage(
         digital_signature=True,
         key_encipherment=True,

@@ -71,7 +71,7 @@ def test_names_may_come_as_a_list_or_as_text_of_one(value: object, names: list[s
             r"sample_apps\[1\] = 'sprnig': must be one of cpu_memory, node, spring; did you mean spring\?",
         ),
         ([True], r"sample_apps\[0\] = True: must be one of"),
-        ("[flask]", "the Flask app is the demo app, which role demo_app brings"),
+        ("[flask]", "the Flask app is the demo app, which role demo_app installs"),
     ],
 )
 def test_what_is_no_list_of_names_is_refused(value: object, text: str) -> None:

@@ -203,7 +203,7 @@ class FakeApi:
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(scrape_jobs, "_LOOK_AGAIN", 0.001)
+    monkeypatch.setattr(scrape_jobs, "_POLL_INTERVAL", 0.001)
 
 
 def test_pods_that_lack_a_job_are_changed_once_the_operator_has_written_it():
@@ -263,7 +263,7 @@ def test_a_prometheus_that_loads_nothing_is_named_with_the_jobs():
 
 
 def test_a_long_wait_says_what_for(monkeypatch):
-    monkeypatch.setattr(scrape_jobs, "_NEXT_WORD", 0.0)
+    monkeypatch.setattr(scrape_jobs, "_NEXT_LINE", 0.0)
     said: list[str] = []
     load_jobs(FakeApi(pod("prometheus-k8s-0"), secrets=[secret(CONFIGURED)]), [MONITOR], say=said.append)
     assert set(said) == {f"prometheus-k8s-0 has not loaded {NAME} yet"}
@@ -361,7 +361,7 @@ def test_who_needs_no_jobs_asks_no_prometheus(members, pending):
 
 
 def test_a_prometheus_that_cannot_be_asked_yet_is_asked_again(monkeypatch):
-    monkeypatch.setattr(scrape_jobs, "_NEXT_WORD", 0.001)
+    monkeypatch.setattr(scrape_jobs, "_NEXT_LINE", 0.001)
     api = Starting(refusals=2)
     said = wait_meanwhile(api, MONITOR)
     assert NAME in scrape_jobs.jobs_of(api.loaded["prometheus-k8s-0"])

@@ -50,7 +50,7 @@ def test_a_workload_that_is_missing_is_a_warning() -> None:
     found = examine({}, CPU)
     assert found.errors == []
     assert found.warnings == [
-        "autoscaled_apps[0].workload (all.yml:8): Deployment shop/shop does not exist yet; once it does, it is scaled"
+        "autoscaled_apps[0].workload (all.yml:8): Deployment shop/shop does not exist yet; the autoscaler waits for it"
     ]
 
 
@@ -63,7 +63,7 @@ def test_a_container_without_request_is_named() -> None:
     assert found.warnings == []
     assert found.errors == [
         "autoscaled_apps[0].scale_on[0].target = '60%' (all.yml:18): Deployment shop/shop: container b requests no "
-        "cpu, so there is nothing to take a percentage of; set its resources.requests.cpu (such as 100m), or name a "
+        "cpu, but the target is a percentage of the request; set its resources.requests.cpu (such as 100m), or a "
         "quantity as target"
     ]
 

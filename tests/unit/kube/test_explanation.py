@@ -138,7 +138,7 @@ def test_a_container_that_crashes_shows_the_log_of_the_run_before() -> None:
     assert explained(FakeApi(deployment(), broken, node("w1"), logs=logs), deployment())[1:] == [
         "  container app waits: CrashLoopBackOff",
         "  container app ended before, 3 restarts: OOMKilled, exit code 137",
-        "  last words of the run before:",
+        "  last log lines of the run before:",
         "  | starting",
         "  | reading everything",
     ]
@@ -148,8 +148,8 @@ def test_a_container_that_runs_again_and_is_not_ready_shows_both_logs() -> None:
     broken = pod("a-1", "w1", container(restarts=1, last={"exitCode": 1}, running={"startedAt": NOW}))
     logs = {("a-1", "app", True): "panic", ("a-1", "app", False): "cannot reach the database"}
     said = explained(FakeApi(deployment(), broken, node("w1"), logs=logs), deployment())
-    assert said[-4:-2] == ["  last words of the run before:", "  | panic"]
-    assert said[-2:] == ["  last words:", "  | cannot reach the database"]
+    assert said[-4:-2] == ["  last log lines of the run before:", "  | panic"]
+    assert said[-2:] == ["  last log lines:", "  | cannot reach the database"]
 
 
 def test_of_a_pod_in_its_init_containers_only_these_are_shown() -> None:
@@ -160,7 +160,7 @@ def test_of_a_pod_in_its_init_containers_only_these_are_shown() -> None:
     api = FakeApi(deployment(), broken, node("w1"), logs={("a-1", "migrate", False): "error: no schema"})
     assert explained(api, deployment())[1:] == [
         "  container migrate ended: Error: no schema, exit code 2",
-        "  last words:",
+        "  last log lines:",
         "  | error: no schema",
     ]
 
@@ -240,7 +240,7 @@ def api_service() -> JSON:
                 ),
             ],
             {("a-1", "app", False): "no answer from Prometheus"},
-            ["pod a-1 is ready", "last words:", "| no answer from Prometheus"],
+            ["pod a-1 is ready", "last log lines:", "| no answer from Prometheus"],
         ),
     ],
 )

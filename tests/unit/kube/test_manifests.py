@@ -71,7 +71,7 @@ def test_text_that_looks_like_a_date_or_yamls_value_key_stays_text() -> None:
         (body("A", "a") | {"metadata": {"name": 7}}, "no metadata.name"),
         (body("A", "a") | {"metadata": {"name": "a", "namespace": ""}}, "metadata.namespace ''"),
         (body("A", "a") | {"metadata": {"name": "a", "labels": {"x": True}}}, "metadata.labels.x: True"),
-        (f"{ONE}\n---\n{TWO}\n---\n{ONE}", "ConfigMap one (v1) is there twice, as objects 1 and 3"),
+        (f"{ONE}\n---\n{TWO}\n---\n{ONE}", "ConfigMap one (v1) occurs twice, as objects 1 and 3"),
         ([body("A", api_version="g/v1"), body("A", api_version="g/v2")], "twice"),
     ],
 )
