@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What ails the services of a node, in their own last words. Runs on machines: Python 3.9, standard library."""
+"""The troubles of a node's services, from their logs. Runs on machines: Python 3.9, standard library."""
 
 from __future__ import annotations
 
@@ -13,21 +13,21 @@ UNITS = ("containerd.service", "kubelet.service")
 JOURNAL_LINES = 12
 ERROR_LINES = 6
 CONTAINER_LINES = 5
-#: How far back errors are looked for, in lines of the journal.
+#: Lines of the journal that are searched for errors.
 JOURNAL_DEPTH = 300
 LENGTH = 400
 #: Kubernetes' programs write severity, date, time, process and place before the message: E1121 10:00:00.0 1 x.go:1] …
 _ERROR = re.compile(r"[EF]\d{4} [\d:.]+ +\d+ (?P<message>\S+\] .*)")
 _INFORMATION = re.compile(r"I\d{4} ")
-#: The runtime writes time, stream and whether the line is complete before what a container said.
+#: The runtime writes time, stream and completeness before each line of a container.
 _SAID = re.compile(r"\S+ (?:stdout|stderr) [FP] (?P<message>.*)")
 
-#: Runs a command and gives what it wrote to standard output; its status does not matter.
+#: Runs a command and returns its standard output, whatever its exit status.
 Run = Callable[[list[str]], str]
 
 
 def service_troubles(run: Run) -> list[str]:
-    """Return what is wrong with containerd and kubelet: their state and last words, or the errors of one that runs."""
+    """Return the states and last log lines of containerd and kubelet, or the last errors of one that runs."""
     lines: list[str] = []
     for unit in UNITS:
         shown = run(["systemctl", "show", unit, "--property=ActiveState,SubState,Result,ExecMainStatus,NRestarts"])
@@ -40,7 +40,7 @@ def service_troubles(run: Run) -> list[str]:
         state = f"{active} ({facts.get('SubState')})"
         lines.append(f"{unit} is {state}, restarts: {restarts}, last exit status {facts.get('ExecMainStatus')}:")
         last = journal(run, unit, JOURNAL_LINES)
-        # What ended it is seldom among what it was glad to tell.
+        # The cause of an exit is rarely logged at info level, so drop info lines.
         lines += [line for line in last if not _INFORMATION.match(line)] or last
     return lines
 
@@ -54,13 +54,13 @@ def journal(run: Run, unit: str, count: int) -> list[str]:
 def journal_errors(lines: list[str]) -> list[str]:
     """Return the last different errors among lines of a Kubernetes program, oldest first."""
     messages = [found.group("message") for line in lines if (found := _ERROR.match(line))]
-    # Of what is said again and again, the last time counts.
+    # Keep only the last of repeated messages.
     different = list(dict.fromkeys(reversed(messages)))[:ERROR_LINES]
     return [_cut(line) for line in reversed(different)]
 
 
 def ended_containers(since: float, logs: Path = Path("/var/log/pods")) -> list[str]:
-    """Return the last words of the control plane's containers that ended and were started again after ``since``.
+    """Return the last lines of the control plane's containers that restarted after ``since``.
 
     ``since`` is in seconds since 1970. The kubelet counts the starts of a container in the names of its logs.
     """
@@ -70,7 +70,7 @@ def ended_containers(since: float, logs: Path = Path("/var/log/pods")) -> list[s
         again = [file for file in names if int(file.stem) > 0 and file.stat().st_mtime >= since]
         if not again:
             continue
-        # The newest one may have been started just now and have said nothing yet.
+        # The newest container may have logged nothing yet.
         text = next((text for file in reversed(names) if (text := file.read_text(errors="replace").strip())), "")
         said = [found.group("message") for line in text.splitlines() if (found := _SAID.match(line))]
         lines.append(f"container {container.name} ended and was started {again[-1].stem} times more; its last words:")

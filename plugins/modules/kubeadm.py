@@ -94,7 +94,7 @@ LOCK = Path("/run/kubescale-kubeadm.lock")
 SOCKET = "unix:///run/containerd/containerd.sock"
 # kubeadm itself gives up after four minutes without a healthy control plane.
 LOCK_SECONDS = 300
-#: How much is shown of what kubeadm went through (it ends with what is not healthy), and of its errors.
+#: Last lines of kubeadm's output (it ends with the unhealthy components) and of its errors in a message.
 PROGRESS_LINES = 12
 ERROR_LINES = 20
 #: Written by kubeadm right before it starts the kubelet.
@@ -109,7 +109,7 @@ class Kubeadm:
         self.lock = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
 
     def wait_for_others(self) -> None:
-        """Take the lock that kubeadm, started by us, holds as long as it runs."""
+        """Take the lock, which also a kubeadm of an earlier run holds until it ends."""
 
         def too_long(_signal: int, _frame: object) -> None:
             self.module.fail_json(
@@ -123,18 +123,18 @@ class Kubeadm:
         signal.alarm(0)
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Run kubeadm; return its exit status and how far it came with what went wrong.
+        """Run kubeadm. Return its exit status and its last lines.
 
-        It inherits the lock, and holds it if we are killed.
+        kubeadm inherits the lock, and holds it if this process is killed.
         """
         code, out, err = self.module.run_command(["kubeadm", *arguments], pass_fds=[self.lock])
         return code, "\n".join(filter(None, [last_lines(out, PROGRESS_LINES), last_lines(err, ERROR_LINES)]))
 
     def reset(self, action: str) -> None:
-        """Take back an attempt of ours."""
+        """Reset what an interrupted attempt of this module changed."""
         options = ["--force", f"--cri-socket={SOCKET}"]
         if action == "init":
-            # Its etcd has no other member that would have to be told.
+            # etcd has no other member that must know of the removal.
             options.append("--skip-phases=remove-etcd-member")
         code, said = self.run("reset", *options)
         if code:
@@ -144,9 +144,9 @@ class Kubeadm:
             path.unlink(missing_ok=True)
 
     def troubles(self, since: float) -> list[str]:
-        """Say what ails the services that an attempt begun at ``since`` (seconds since 1970) had come to start."""
+        """Return the troubles of the services that an attempt since ``since`` (seconds since 1970) started."""
         if not KUBELET_CONFIG.exists():
-            return []  # it ended before: what kubeadm said is all there is
+            return []  # kubeadm failed before it started any
         return [*service_troubles(lambda command: self.module.run_command(command)[1]), *ended_containers(since)]
 
     def make(self, was: str) -> None:
@@ -178,7 +178,7 @@ class Kubeadm:
 
 
 def complete(document: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return a kubeadm object; one that joins with what it needs to find and trust the cluster."""
+    """Return a kubeadm object. Complete a JoinConfiguration with the address, token and hash of the cluster."""
     if document["kind"] != "JoinConfiguration":
         return document
     keys = {"apiServerEndpoint": "endpoint", "token": "token"}
@@ -191,7 +191,7 @@ def complete(document: dict[str, Any], parameters: dict[str, Any]) -> dict[str, 
 
 
 def last_lines(text: str, count: int) -> str:
-    """Return the end of what a program said."""
+    """Return the last lines of a program's output."""
     return "\n".join(text.strip().splitlines()[-count:])
 
 

@@ -75,9 +75,9 @@ CTR = ["ctr", "--namespace", "k8s.io"]
 REGISTRY_HOSTS = Path("/etc/containerd/certs.d")
 REGISTRY_MARK = "# Written by kubescale.fleet.node_artifacts."
 PARALLEL_PULLS = 4
-# Seconds for one image. Large ones take minutes on slow lines; a registry that stalls would take for ever.
+#: Seconds for one image. Large images take minutes on slow lines; a stalled registry must not block the run.
 PULL_TIMEOUT = 900
-# What this module installed, and how each file looked then: saves reading half a gigabyte at each run.
+#: The installed files with size and times, so that a run need not read half a gigabyte again.
 RECORD = Path("/var/lib/kubescale/artifacts.json")
 
 
@@ -91,20 +91,20 @@ def file_digest(path: Path) -> str:
 
 
 def look(path: Path) -> list[int]:
-    """Return what tells a file that was changed from the one that was recorded."""
+    """Return facts that change if a file changes: size, time of modification, inode."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
 
 def room(folder: Path, size: int) -> str:
-    """Say how much space is free below a folder for something of ``size`` bytes."""
+    """Return a message with the free space below a folder and the ``size`` in bytes that is needed."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     free = shutil.disk_usage(there).free
     return f"{mebibytes(free)} are free below {folder}, and this needs {mebibytes(size)}: make room, and run again."
 
 
 def mebibytes(size: int) -> str:
-    """Return a size in bytes as people read it."""
+    """Return a size in bytes as text."""
     return f"{size / 1024**2:.1f} MiB"
 
 
@@ -112,20 +112,20 @@ def registry_file(mirror: str) -> str:
     """Return the text of a hosts.toml that makes containerd ask ``mirror`` (a base URL) and nothing else."""
     parts = urlsplit(mirror)
     path = parts.path.rstrip("/")
-    # A registry serves /v2/<repository>; one with a project for each mirror has it as the repository's first part.
+    # Registries serve /v2/<repository>. A registry with a project for each mirror has it first in the repository.
     server = f"{parts.scheme}://{parts.netloc}/v2{path}" if path else f"{parts.scheme}://{parts.netloc}"
     lines = [REGISTRY_MARK, f'server = "{server}"', 'capabilities = ["pull", "resolve"]']
     return "\n".join([*lines, "override_path = true"] if path else lines) + "\n"
 
 
 class RegistryConflictError(Exception):
-    """A file that somebody else wrote is where a mirror has to be named."""
+    """A file for a mirror exists already, and something else wrote it."""
 
 
 def change_registries(mirrors: dict[str, str], folder: Path, check: bool) -> dict[str, tuple[str, str]]:
-    """Name the mirrors in containerd's ``folder``, take those away that are no longer wanted.
+    """Write the mirrors to containerd's ``folder`` and remove former ones.
 
-    Returns text before and after by host, of what changed. Raises RegistryConflictError for a file of somebody else.
+    Return the old and new text of each change, by host. Raise RegistryConflictError if something else wrote a file.
     """
     wanted = {host: registry_file(url) for host, url in mirrors.items()}
     present = {file.parent.name: file.read_text(encoding="utf-8") for file in folder.glob("*/hosts.toml")}
@@ -148,14 +148,14 @@ def change_registries(mirrors: dict[str, str], folder: Path, check: bool) -> dic
             replace_file(file, after)
         else:
             file.unlink()
-            # What else lies there, such as a CA certificate, is not ours.
+            # The folder stays if it has other files, such as a CA certificate.
             with contextlib.suppress(OSError):
                 file.parent.rmdir()
     return changes
 
 
 class Installer:
-    """Compares what a machine has with what it shall have, and installs the rest."""
+    """Compares the files and images of a machine with the wanted ones, and installs the missing ones."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -164,7 +164,7 @@ class Installer:
             self.record = json.loads(RECORD.read_text(encoding="utf-8"))
 
     def is_installed(self, item: dict[str, Any]) -> bool:
-        """Tell whether a binary is there with the wanted content."""
+        """Return whether a binary exists with the wanted content."""
         path = Path(item["destination"])
         if not path.exists():
             return False
@@ -174,7 +174,7 @@ class Installer:
         return file_digest(path) == item["sha256"]
 
     def missing_images(self) -> list[dict[str, Any]]:
-        """Return the images that containerd has not, or has with another content."""
+        """Return the images that containerd does not have, or has with other content."""
         images: list[dict[str, Any]] = self.module.params["images"]
         if not images or (self.module.check_mode and not self.module.get_bin_path("ctr")):
             return images
@@ -187,13 +187,13 @@ class Installer:
         ]
 
     def source(self, item: dict[str, Any]) -> Path | None:
-        """Return where the content of a binary or image can be read on this machine."""
+        """Return the file on this machine with the content of a binary or image, or None."""
         transferred = self.module.params["transferred"].get(item["source"])
         candidates = ([Path(transferred)] if transferred else []) + [MOUNTED_CACHE / item["source"]]
         return next((path for path in candidates if path.exists() and path.stat().st_size == item["size"]), None)
 
     def install(self, item: dict[str, Any], source: Path) -> None:
-        """Put a binary in its place, whole or not at all."""
+        """Install a binary in one step. Fail the module if the disk is full or the copy is damaged."""
         destination = Path(item["destination"])
         destination.parent.mkdir(parents=True, exist_ok=True)
         temporary = destination.with_name(f"{destination.name}.new")
@@ -205,7 +205,7 @@ class Installer:
         if file_digest(temporary) != item["sha256"]:
             temporary.unlink()
             self.module.fail_json(
-                msg=f"{destination}: the copy's SHA-256 is not {item['sha256']}: the cache or the way here damaged it."
+                msg=f"{destination}: the copy's SHA-256 is not {item['sha256']}: the cache or the transfer damaged it."
             )
         self.module.set_mode_if_different(str(temporary), "0755", changed=False)
         # The file of a running program cannot be written, but it can be replaced.
@@ -240,9 +240,9 @@ class Installer:
 
 
 def pull(item: dict[str, Any]) -> str:
-    """Have containerd fetch an image, without unpacking, as imports do; return what went wrong, if anything."""
+    """Pull an image into containerd, without unpacking. Return the reason if it fails, else ""."""
     reference = item["reference"]
-    # With its digest in its name, containerd refuses any other content; the image gets its own name afterwards.
+    # containerd rejects other content for a name with a digest. The image gets its plain name afterwards.
     fetched = f"{reference}@{item['pin']}" if item["pin"] else reference
     commands = [[*CTR, "content", "fetch", "--hosts-dir", str(REGISTRY_HOSTS), fetched]]
     if item["pin"]:
@@ -253,13 +253,13 @@ def pull(item: dict[str, Any]) -> str:
         except subprocess.TimeoutExpired:
             return f"not finished after {PULL_TIMEOUT} seconds"
         if done.returncode:
-            # The lines before it are warnings and its log.
+            # The lines before the last one are warnings and a log.
             return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
     return ""
 
 
 def pull_all(images: list[dict[str, Any]], mirrors: dict[str, str]) -> list[str]:
-    """Pull images, several at once, and return a sentence for each that failed, with its registry and mirror."""
+    """Pull images, several at once. Return a message for each failure, with registry and mirror."""
     with ThreadPoolExecutor(PARALLEL_PULLS) as pool:
         pulls = [(item["reference"], pool.submit(pull, item)) for item in images]
     failures = []

@@ -98,7 +98,7 @@ def newest(paths: list[str]) -> float:
 
 
 def parse_properties(text: str) -> dict[str, str]:
-    """Return systemctl show's lines as a mapping."""
+    """Return the properties in the output of systemctl show."""
     return dict(line.partition("=")[::2] for line in text.splitlines())
 
 
@@ -117,7 +117,7 @@ def service_action(unit: dict[str, str], changed_at: float, now: float, uptime: 
 
 
 class Configurer:
-    """Applies the parameters of the module and collects what changed."""
+    """Applies the parameters of the module and collects the changes."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -129,7 +129,7 @@ class Configurer:
         self.diff.append({"before_header": what, "after_header": what, "before": before, "after": after})
 
     def systemctl(self, *arguments: str) -> str:
-        """Run systemctl; fails the module if it fails."""
+        """Run systemctl. Fail the module if it fails."""
         return str(self.module.run_command(["systemctl", *arguments], check_rc=True)[1])
 
     def write(self, name: str, content: str) -> bool:
@@ -150,7 +150,7 @@ class Configurer:
         return changed
 
     def load(self, name: str) -> None:
-        """Load one kernel module unless it is there."""
+        """Load one kernel module if it is not loaded."""
         sign = Path("/sys/module") / name
         if sign.exists() or self.check:
             return
@@ -174,7 +174,7 @@ class Configurer:
                 path.write_text(value, encoding="ascii")
         except OSError as error:
             if self.check and not path.exists():
-                return  # it appears with a kernel module that check mode does not load
+                return  # A kernel module that check mode does not load provides the parameter.
             self.module.fail_json(
                 msg=f"Kernel parameter {name} cannot be set to {value} ({error.strerror}). In a container, its host "
                 "must provide it; for net.bridge.* it must load br_netfilter."
@@ -182,7 +182,7 @@ class Configurer:
         self.note(f"kernel parameter {name}", f"{before}\n", f"{value}\n")
 
     def serve(self, service: dict[str, Any], files: list[str]) -> str:
-        """Enable, start or restart one service, given the files that changed; return what was done."""
+        """Enable, start or restart one service if ``files`` or its state require it. Return the change as text."""
         name = service["name"]
         unit = parse_properties(self.systemctl("show", name, f"--property={','.join(PROPERTIES)}"))
         if unit["NeedDaemonReload"] == "yes" and not self.check:
@@ -200,7 +200,7 @@ class Configurer:
         if not self.check:
             for verb in verbs:
                 if verb != "enable":
-                    # A unit that failed too often refuses to start until this is forgotten.
+                    # systemd does not start a unit that failed too often until its counter is reset.
                     self.module.run_command(["systemctl", "reset-failed", name])
                 code, _unused, said = self.module.run_command(["systemctl", verb, name])
                 if code:

@@ -73,7 +73,7 @@ def os_release(text: str) -> dict[str, str]:
 
 
 def package_family(system: dict[str, str]) -> str:
-    """Return which package names the system uses: debian, redhat, or nothing for a family we do not know."""
+    """Return the family of package names: debian, redhat, or "" for an unknown system."""
     likes = {system.get("ID", ""), *system.get("ID_LIKE", "").split()}
     if likes & {"debian", "ubuntu"}:
         return "debian"
@@ -92,7 +92,7 @@ def swap_devices(text: str) -> list[str]:
 
 
 def has_capability(status: str, capability: int) -> bool:
-    """Tell from /proc/1/status whether the machine can have a capability."""
+    """Return whether processes of the machine can have a capability, from the text of /proc/1/status."""
     values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     return bool(int(values.get("CapBnd", "0"), 16) >> capability & 1)
 
@@ -114,7 +114,7 @@ def addresses(module: AnsibleModule) -> tuple[str, list[str]]:
         return "", []
     listed = json.loads(module.run_command([ip, "-json", "-4", "address", "show", "scope", "global"])[1] or "[]")
     everything = [entry["local"] for link in listed for entry in link.get("addr_info", []) if "local" in entry]
-    # Asks the kernel which way it would take; nothing is sent. The address is one for documentation.
+    # This asks the kernel for a route and sends nothing. The address is reserved for documentation.
     route = json.loads(module.run_command([ip, "-json", "-4", "route", "get", "192.0.2.1"])[1] or "[]")
     return (route[0].get("prefsrc", "") if route else ""), everything
 
@@ -132,7 +132,7 @@ def listening(table: str) -> dict[str, str]:
 
 
 def listeners(proc: Path = Path("/proc")) -> dict[str, str]:
-    """Return the processes that listen on TCP ports, by port, as people name them: "nginx (process 17)"."""
+    """Return the processes that listen on TCP ports, by port, such as "nginx (process 17)"."""
     ports = {**listening(read(proc / "net/tcp6")), **listening(read(proc / "net/tcp"))}
     if not ports:
         return {}
@@ -150,7 +150,7 @@ def listeners(proc: Path = Path("/proc")) -> dict[str, str]:
 
 
 def identities(container: bool) -> dict[str, str]:
-    """Return what tells this machine from all others."""
+    """Return the values that no other machine may have, by their names."""
     found = {"host name": socket.gethostname(), "machine ID": read(Path("/etc/machine-id")).strip()}
     if not container:
         found["product UUID"] = read(Path("/sys/class/dmi/id/product_uuid")).strip().lower()
@@ -158,7 +158,7 @@ def identities(container: bool) -> dict[str, str]:
 
 
 def listens(path: Path) -> bool:
-    """Tell whether somebody listens on a Unix socket; a file that a dead one left behind does not."""
+    """Return whether a process listens on a Unix socket. The file of a dead process does not count."""
     with socket.socket(socket.AF_UNIX) as client:
         return client.connect_ex(str(path)) == 0
 
@@ -190,7 +190,7 @@ def look(module: AnsibleModule) -> dict[str, Any]:
         "addresses": everything,
         "containerd": listens(Path("/run/containerd/containerd.sock")),
         "identities": identities(container),
-        # A node's own parts listen; looking through all processes is not for every run.
+        # On a node its own parts listen, and reading all processes takes time.
         "listeners": listeners() if node["state"] == "none" else {},
         "node": node,
     }

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Binaries and images: pinned versions, where they come from, the cache, and bundles of them.
+"""Binaries and images: pinned versions, sources, builds, the cache, and bundles of it.
 
 Imports common.
 """

@@ -1,9 +1,9 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What the artifacts of the cache are made of: Go modules, Debian, Python, npm and Maven packages, with licence texts.
+"""The contents of artifacts: Go modules, Debian, Python, npm and Maven packages, with licence texts.
 
-Each kind of package is asked where it keeps that itself: the build information in a binary, dpkg's status in a layer,
-the metadata beside installed Python packages, the lock file of the page, the places of libraries in Maven's repository.
+The facts come from the packages themselves: the build information in a binary, dpkg's status in a layer, the metadata
+of installed Python packages, the lock file of a page, the places of libraries in Maven's repository.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ from packageurl import PackageURL
 from .build import Builder, run
 from .pins import ArtifactError
 
-# What is the project's own has its licence.
+#: The licence of this project's own programs.
 OWN_LICENCE = "Apache-2.0"
 TEXT_NAME = re.compile(r"((un)?licen[cs]es?|copying|copyright|notice|patents)\b", re.IGNORECASE)
-# Programs and lists that only talk about licences.
+#: Files of programs and lists, whose names may contain the word licence.
 NO_TEXT = {".csv", ".go", ".js", ".json", ".py", ".sh", ".yaml", ".yml"}
 NOT_SHIPPED = {"node_modules", "testdata", "vendor"}
 
@@ -45,7 +45,7 @@ class Part:
 
     @property
     def folder(self) -> str:
-        """A path of its own among all parts."""
+        """A path that no other part has."""
         return "/".join(item for item in (self.purl.type, self.purl.namespace, self.purl.name) if item) + (
             f"@{self.purl.version}"
         )
@@ -53,14 +53,14 @@ class Part:
 
 @dataclass(frozen=True)
 class Artifact:
-    """Something the cache holds.
+    """A product of the cache, or a file in one.
 
     Attributes:
         place: Path below the cache; unique.
         kind: ``component`` (a folder), ``binary``, ``data``, ``image`` or ``layer``.
         holds: Places of artifacts and purls of parts inside of it.
         sha256: Of the file, in hex; empty for folders.
-        licence: Only for what is the project's own.
+        licence: Only of the project's own programs.
     """
 
     place: str
@@ -82,7 +82,7 @@ class Contents:
 
 
 def licence_texts(folder: Path) -> dict[str, bytes]:
-    """Return the licence texts in a package's folder, and those of what it took over from others, by path in it."""
+    """Return the licence texts in a package's folder, with those of vendored code, by path in the folder."""
     found = {}
     for file in sorted(folder.rglob("*")):
         path = file.relative_to(folder)
@@ -92,7 +92,7 @@ def licence_texts(folder: Path) -> dict[str, bytes]:
 
 
 def is_licence_text(path: Path) -> bool:
-    """Tell by its path in a package whether a file is a licence's text."""
+    """Return whether a path in a package is that of a licence text."""
     named = TEXT_NAME.match(path.name) and path.suffix.lower() not in NO_TEXT
     return bool(named) and not NOT_SHIPPED & set(path.parts)
 
@@ -124,9 +124,9 @@ def go_modules(binary: Path) -> dict[tuple[str, str], str]:
 
 
 def go_parts(modules: Mapping[tuple[str, str], str]) -> list[Part]:
-    """Return a part for each module; fetches sources that are not in Go's module cache.
+    """Return a part for each module. Sources that are not in Go's module cache are fetched.
 
-    Raises ArtifactError if a module cannot be had, or is not what the binary was built from.
+    Raise ArtifactError if a module cannot be fetched, or is not the one that the binary was built from.
     """
     parts = [
         Part(module_purl(path, version), texts=licence_texts_of_go())
@@ -137,7 +137,7 @@ def go_parts(modules: Mapping[tuple[str, str], str]) -> list[Part]:
     if not wanted:
         return parts
     with tempfile.TemporaryDirectory() as nowhere:
-        # The checksums in the binaries are compared below; asking for them elsewhere would take another server.
+        # The checksums are compared with those in the binaries below, so no checksum server is needed.
         said = run(["go", "mod", "download", "-json", *wanted], Path(nowhere), GOSUMDB="off", GOFLAGS="-mod=mod")
     for module in documents(said):
         checksum = modules[module["Path"], module["Version"]]
@@ -151,7 +151,7 @@ def go_parts(modules: Mapping[tuple[str, str], str]) -> list[Part]:
 
 
 def licence_texts_of_go() -> dict[str, bytes]:
-    """Return the licence of Go's own library, which is in every binary."""
+    """Return the licence texts of Go's own library, which is in every binary."""
     root = Path(run(["go", "env", "GOROOT"], Path("/")).strip())
     return {file.name: file.read_bytes() for file in sorted(root.iterdir()) if file.name in {"LICENSE", "PATENTS"}}
 
@@ -162,7 +162,7 @@ def python_parts(packages: Path) -> list[Part]:
     for folder in sorted(packages.glob("*.dist-info")):
         about = metadata.Distribution.at(folder).metadata
         names = [line.split(" :: ")[-1] for line in about.get_all("Classifier", []) if line.startswith("License ::")]
-        # Some put the whole text there.
+        # Some packages put the whole text into this field.
         short = [line for line in about.get_all("License", []) if "\n" not in line]
         licence = " and ".join(about.get_all("License-Expression", []) or short or names)
         parts.append(Part(PackageURL("pypi", None, about["Name"], about["Version"]), licence, licence_texts(folder)))
@@ -170,7 +170,7 @@ def python_parts(packages: Path) -> list[Part]:
 
 
 def npm_parts(page: Path) -> list[Part]:
-    """Return a part for each npm package that ends up in a page; installs them in a temporary folder to see them."""
+    """Return a part for each npm package of a page. Read them from an installation in a temporary folder."""
     lock = json.loads((page / "package-lock.json").read_text(encoding="utf-8"))
     places = [place for place, package in lock["packages"].items() if place and not package.get("dev")]
     with tempfile.TemporaryDirectory() as temporary:
@@ -188,7 +188,7 @@ def npm_parts(page: Path) -> list[Part]:
 
 
 def maven_parts(libraries: Path, listed: Path) -> list[Part]:
-    """Return a part for each library in a folder; ``listed`` names their places in Maven's repository."""
+    """Return a part for each library in a folder. The file ``listed`` has their places in Maven's repository."""
     parts = []
     for line in listed.read_text(encoding="utf-8").splitlines():
         *group, name, version, file = line.split()[1].split("/")
@@ -225,7 +225,7 @@ def debian_parts(layer: Path, suite: str) -> list[Part]:
             name = f"usr/share/doc/{package['Package']}/copyright"
             if name in members:
                 texts[package["Package"]] = read(name)
-    # Packages made from one source may share one file; the link to it is documentation, which the layer is without.
+    # Packages of one source may share one file by a link, and the layer does not have such links.
     by_source = {source_of(package): texts[package["Package"]] for package in installed if package["Package"] in texts}
     parts = []
     for package in installed:
@@ -244,7 +244,7 @@ def source_of(package: Message) -> str:
 
 
 class Inspector:
-    """Looks into everything that a complete cache holds."""
+    """Reads the contents of a complete cache."""
 
     def __init__(self, builder: Builder) -> None:
         self.builder = builder
@@ -254,7 +254,7 @@ class Inspector:
         self.artifacts: list[Artifact] = []
 
     def contents(self) -> Contents:
-        """Return everything; raises ArtifactError if something is not in the cache or cannot be looked into."""
+        """Return the contents. Raise ArtifactError if a product is not in the cache or cannot be read."""
         for name, recipe in self.cache.pins["components"].items():
             self._component(name, recipe)
         for name in self.cache.pins["layers"]:

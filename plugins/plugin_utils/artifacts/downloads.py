@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Files of upstream's releases: fetched from their host or a mirror of it, checked, and put into the cache whole."""
+"""Files of upstream's releases: fetch them from their host or a mirror, check them, and put them into the cache."""
 
 from __future__ import annotations
 
@@ -28,22 +28,25 @@ from ansible.module_utils.urls import open_url
 from .cache import Cache, Image, Step, digest_of, fill
 from .pins import ArtifactError
 
-# Seconds without a byte after which a server counts as stalled.
+#: Seconds without a byte after which a download fails.
 STALLED = 30.0
-# Seconds a host has to answer at all when a run only asks whether it is there.
+#: Seconds within which a host must answer to count as reachable.
 PROBE = 3.0
 REDIRECTS = 5
 BLOCK = 1024 * 1024
-# Part of each digest: raise it when this file changes what it makes of the same downloads.
+#: Part of each digest. Raise it when this code makes other files from the same downloads.
 FORMAT = "download 1"
 
 
 @dataclass(frozen=True)
 class Download:
-    """One file of a release: its ``url``, the SHA-256 it must have (empty: not pinned), and what is taken from it.
+    """One file of a release.
 
-    ``members`` maps a name in the cache to its place in the archive (a folder if it ends in ``/``); for a file that is
-    no archive it is empty, and ``file`` is the name in the cache.
+    Attributes:
+        url: At upstream.
+        sha256: Empty if it is not pinned.
+        members: Name in the cache → place in the archive (a folder if it ends in ``/``). Empty if it is no archive.
+        file: Name in the cache of a file that is no archive.
     """
 
     url: str
@@ -63,7 +66,7 @@ class Download:
 
 
 def downloads_of(recipe: Mapping[str, Any], architecture: str) -> list[Download]:
-    """Return a component's downloads for one architecture; empty if upstream's releases are not used for it."""
+    """Return a component's downloads for one architecture. Components that are only in images have none."""
     result = []
     for item in recipe.get("downloads", []):
         words = {"version": recipe["version"], "architecture": architecture}
@@ -75,13 +78,13 @@ def downloads_of(recipe: Mapping[str, Any], architecture: str) -> list[Download]
 
 
 def mirrored(url: str, mirrors: Mapping[str, str]) -> str:
-    """Return where to fetch ``url``: from the mirror of its host, with the same path, or from itself."""
+    """Return the URL at the mirror of its host, with the same path, or ``url`` if the host has no mirror."""
     parts = urlsplit(url)
     return f"{mirrors[parts.netloc].rstrip('/')}{parts.path}" if parts.netloc in mirrors else url
 
 
 def explain(error: BaseException, timeout: float) -> str:
-    """Say in words why a request failed."""
+    """Return the reason why a request failed."""
     if isinstance(error, HTTPError):
         return f"the server answered {error.code} {error.reason}"
     reason = error.reason if isinstance(error, URLError) else error
@@ -97,7 +100,7 @@ def explain(error: BaseException, timeout: float) -> str:
 def open_checked(url: str, timeout: float) -> http.client.HTTPResponse:
     """Open a URL and follow redirects, but none from https to http. ``timeout`` in seconds without a byte.
 
-    Raises ArtifactError for a redirect that is refused, OSError for all else.
+    Raise ArtifactError if a redirect is rejected, and OSError if the request fails.
     """
     here = url
     for _unused in range(REDIRECTS + 1):
@@ -110,14 +113,14 @@ def open_checked(url: str, timeout: float) -> http.client.HTTPResponse:
             error.close()
         if urlsplit(here).scheme == "https" and urlsplit(there).scheme != "https":
             raise ArtifactError(
-                f"{url}: redirects from https to {there}, which is refused: it could be changed on the way."
+                f"{url}: redirects from https to {there}. That is rejected, as the file could be changed on its way."
             )
         here = there
     raise ArtifactError(f"{url}: more than {REDIRECTS} redirects, the last one to {here}")
 
 
 def fetch(url: str, sha256: str, target: Path, timeout: float = STALLED) -> None:
-    """Fetch a file whose SHA-256 is known to ``target``; raises ArtifactError with the URL and what is wrong.
+    """Fetch a file to ``target`` and compare its SHA-256. Raise ArtifactError with the URL and the reason if it fails.
 
     Proxies, netrc and CA certificates are those that Ansible uses. ``timeout`` in seconds without a byte.
     """
@@ -142,7 +145,7 @@ def fetch(url: str, sha256: str, target: Path, timeout: float = STALLED) -> None
 
 
 def archive_files(stream: IO[bytes]) -> Iterator[tuple[str, bool, Callable[[], Any]]]:
-    """Yield the regular files of a tar or zip archive: name, whether it is executable, and how to open it."""
+    """Yield the regular files of a tar or zip archive: name, whether it is executable, and a function that opens it."""
     if zipfile.is_zipfile(stream):
         with zipfile.ZipFile(stream) as archive:
             for entry in archive.infolist():
@@ -161,7 +164,7 @@ def archive_files(stream: IO[bytes]) -> Iterator[tuple[str, bool, Callable[[], A
 
 
 def destinations(name: str, members: Mapping[str, str]) -> list[str]:
-    """Return the places in the cache that a file of an archive goes to."""
+    """Return the places in the cache for a file of an archive."""
     found = []
     for target, place in members.items():
         if name == place:
@@ -174,7 +177,7 @@ def destinations(name: str, members: Mapping[str, str]) -> list[str]:
 
 
 def unpack(archive: Path, members: Mapping[str, str], target: Path) -> None:
-    """Take ``members`` from an archive; raises ArtifactError if it is none or lacks one of them."""
+    """Unpack ``members`` of an archive. Raise ArtifactError if it is no archive or lacks one of them."""
     found: set[str] = set()
     try:
         with archive.open("rb") as stream:
@@ -187,7 +190,7 @@ def unpack(archive: Path, members: Mapping[str, str], target: Path) -> None:
                         shutil.copyfileobj(opened(), copy)
                     path.chmod(0o755 if executable else 0o644)
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError) as error:
-        raise ArtifactError(f"it is no archive that can be read: {error}") from error
+        raise ArtifactError(f"the file is no readable archive: {error}") from error
     if missing := [place for name, place in members.items() if name not in found]:
         raise ArtifactError(f"the archive has no {', '.join(missing)}")
 
@@ -210,7 +213,7 @@ def download(downloads: list[Download], mirrors: Mapping[str, str], target: Path
 
 
 def download_step(cache: Cache, name: str, mirrors: Mapping[str, str]) -> Step:
-    """Return the step that fetches a component; which mirror it comes from makes no difference to its digest."""
+    """Return the step that fetches a component. The mirrors are not in its digest."""
     recipe = cache.pins["components"][name]
     downloads = downloads_of(recipe, cache.architecture)
     folder = cache.component(name)
@@ -234,11 +237,11 @@ def pull_step(image: Image) -> Step:
 
 
 def answers(base: str, timeout: float = PROBE) -> bool:
-    """Tell whether a host serves anything: asks for its first page, waits ``timeout`` seconds at most."""
+    """Return whether a host answers a request for its first page within ``timeout`` seconds."""
     try:
         open_url(base, timeout=timeout, follow_redirects="none").close()
     except HTTPError as error:
-        # Redirects, refusals without credentials and missing first pages come from a server that is there.
+        # A redirect, a demand for credentials and a missing first page show that the server works.
         return error.code < 400 or error.code in (401, 404)
     except (OSError, http.client.HTTPException, ValueError):
         return False
@@ -246,7 +249,7 @@ def answers(base: str, timeout: float = PROBE) -> bool:
 
 
 def answering(hosts: set[str], mirrors: Mapping[str, str]) -> set[str]:
-    """Return which of the hosts, or the mirrors in their place, answer; all are asked at the same time."""
+    """Return the hosts that answer, or whose mirrors answer. All are asked at the same time."""
     names = sorted(hosts)
     with ThreadPoolExecutor(max(len(names), 1)) as pool:
         found = pool.map(lambda host: answers(mirrors.get(host, f"https://{host}").rstrip("/") + "/"), names)
