@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.applyset.revisions import KEPT
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.scrape_jobs import PLACES
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.build import ARCHITECTURES
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import ARCHITECTURES
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.sources import SOURCES
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.prometheus import SERVICES
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.machines.machine_image import SUITES
