@@ -20,7 +20,8 @@ from ..plugin_utils.health.checks.nodes import nodes_ready
 from ..plugin_utils.health.doctor import examine
 from ..plugin_utils.health.examination import HastyReader, circumstances
 from ..plugin_utils.kube.action import ClusterAction
-from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError
+from ..plugin_utils.kube.client import Api, ApiError
+from ..plugin_utils.kube.kubeconfig import KubeconfigError
 from ..plugin_utils.kube.prometheus import SERVICES, PrometheusError
 from ..plugin_utils.kube.waiting import NotReadyError
 

@@ -12,7 +12,8 @@ from ansible import constants
 from ..plugin_utils.common.errors import FleetError
 from ..plugin_utils.fleet.lease import DURATION, UNATTENDED_DURATION, check, take, this_run
 from ..plugin_utils.kube.action import ClusterAction
-from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError
+from ..plugin_utils.kube.client import RESTART, ApiError
+from ..plugin_utils.kube.kubeconfig import KubeconfigError
 
 CALLBACK = "kubescale.fleet.leases"
 

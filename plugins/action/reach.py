@@ -23,7 +23,8 @@ from ..plugin_utils.common.action import Action
 from ..plugin_utils.common.components import COMPONENTS, Cluster, describe_cluster
 from ..plugin_utils.common.entry import Source
 from ..plugin_utils.common.origin import where_in
-from ..plugin_utils.kube.client import Api, ApiError, KubeconfigError, connect
+from ..plugin_utils.kube.client import Api, ApiError, connect
+from ..plugin_utils.kube.kubeconfig import KubeconfigError
 
 LEAST_PYTHON = (3, 9)
 RESOURCE_METRICS, EXTERNAL_METRICS = "metrics.k8s.io", "external.metrics.k8s.io"

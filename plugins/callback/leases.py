@@ -118,11 +118,8 @@ class CallbackModule(CallbackBase):
             renew,
             this_run,
         )
-        from ..plugin_utils.kube.client import (
-            ApiError,
-            KubeconfigError,
-            connect,
-        )
+        from ..plugin_utils.kube.client import ApiError, connect
+        from ..plugin_utils.kube.kubeconfig import KubeconfigError
 
         held: Held = Held(lease["cluster"], this_run(self._process), DURATION, lease["ahead"])
         while True:

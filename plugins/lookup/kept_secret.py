@@ -56,7 +56,8 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ..plugin_utils.kube.client import ApiError, KubeconfigError, connect
+from ..plugin_utils.kube.client import ApiError, connect
+from ..plugin_utils.kube.kubeconfig import KubeconfigError
 
 LENGTH = 24
 

@@ -41,7 +41,8 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ..plugin_utils.kube.client import RESTART, ApiError, KubeconfigError, connect
+from ..plugin_utils.kube.client import RESTART, ApiError, connect
+from ..plugin_utils.kube.kubeconfig import KubeconfigError
 
 # What an idle one takes: millicores and MiB.
 IDLE_CPU = 40

@@ -32,9 +32,9 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.paths impor
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import (
     Api,
     ApiError,
-    KubeconfigError,
     connect,
 )
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.kubeconfig import KubeconfigError
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import parse_definition
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.readiness import readiness
 

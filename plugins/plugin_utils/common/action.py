@@ -51,7 +51,7 @@ class Action(ActionBase):
     def __init_subclass__(cls) -> None:
         """Read the options. The main process of a run defines the class, so its workers read nothing."""
         super().__init_subclass__()
-        package, _, name = cls.__module__.rpartition(".")
+        package, _dot, name = cls.__module__.rpartition(".")
         if package.endswith(".plugins.action"):
             cls.NAME = name
             options = documented_options(name)

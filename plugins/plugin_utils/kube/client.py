@@ -21,8 +21,6 @@ from urllib.parse import quote
 
 import urllib3
 
-# The errors of `connect` and `Api` are imported from here, too.
-from .kubeconfig import KubeconfigError as KubeconfigError
 from .kubeconfig import load_kubeconfig
 from .objects import JSON, Value
 from .transport import READ_TIMEOUT, ApiError, Request, Transport, refusal

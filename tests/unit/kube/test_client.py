@@ -18,10 +18,10 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.common import yaml
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube import transport
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import (
     ApiError,
-    KubeconfigError,
     Resource,
     connect,
 )
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.kubeconfig import KubeconfigError
 
 
 def config(server: str = "http://127.0.0.1:1", **changes: Any) -> dict[str, Any]:
