@@ -37,14 +37,14 @@ class ActionModule(Action):
         self.publish(document, f"\n{plan.describe(record)}\n")
         result: dict[str, Any] = {"plan": document}
         if own := os.environ.get(run_record.CURRENT):
-            # The callback makes it part of this run.
+            # Callback phases merges this record into the record of the run.
             run_record.save(Path(own), record)
             result["run_record"] = own
-        states = {name: found["state"] for name, found in document["clusters"].items()}
+        states = {name: entry["state"] for name, entry in document["clusters"].items()}
         failed = {name: document["clusters"][name]["message"] for name, state in states.items() if state == "failed"}
         if failed:
             lines = [f"- {name}: {message}" for name, message in failed.items()]
-            return result | {"failed": True, "msg": "\n".join(["not known to its end:", *lines])}
+            return result | {"failed": True, "msg": "\n".join(["the plan is incomplete:", *lines])}
         changing = [name for name, state in states.items() if state == "changes"]
         result["msg"] = f"{len(changing)} of {len(states)} clusters would change"
         return result | {"failed": bool(changing and args["detailed_exit"])}
@@ -53,14 +53,19 @@ class ActionModule(Action):
 def predict(ident: str, args: dict[str, Any]) -> run_record.Record:
     """Return the record of the playbook in check mode, on the hosts and with the tags of this run.
 
-    Raise ChildError if the child does not come to its end.
+    Raise ChildError if the child does not finish.
     """
-    told = context.CLIARGS
-    options = [*child_options(told), *tag_options(told), f"--skip-tags={','.join(args['skip_tags'])}", "--check"]
-    options += [f"--limit={told['subset']}"] if told.get("subset") else []
+    arguments = context.CLIARGS
+    options = [
+        *child_options(arguments),
+        *tag_options(arguments),
+        f"--skip-tags={','.join(args['skip_tags'])}",
+        "--check",
+    ]
+    options += [f"--limit={arguments['subset']}"] if arguments.get("subset") else []
     options += ["--extra-vars", json.dumps({RUN_VARIABLE: ident})]
-    # Differences of objects are no lines of progress.
-    shows = bool if told.get("diff") or told.get("verbosity") else PROGRESS.match
+    # PROGRESS does not match the lines of a diff, so show every line.
+    shows = bool if arguments.get("diff") or arguments.get("verbosity") else PROGRESS.match
     with tempfile.TemporaryDirectory(prefix="kubescale-plan-") as folder:
         files = Files(Path(folder) / "log", Path(folder) / "record.json")
         environment = child_environment(files.record, constants.CALLBACKS_ENABLED, os.environ)

@@ -42,27 +42,27 @@ from ..plugin_utils.fleet.preflight import (
 )
 from ..plugin_utils.fleet.rollout import Ring, Rollout, RolloutError, Target
 
-#: Parts of the collection that make what a run does.
+#: Folders of the collection that determine the work of a run.
 PARTS = ("files", "playbooks", "plugins", "roles")
 STATE, LOCK, FOLDER, MERGED = "rollout.json", "rollout.lock", "rollout", "rollout.record"
-#: Of a ring as a whole, so the same for all of its clusters: variable and default.
-OF_RINGS = {"rollout_parallel": 5, "rollout_max_failures": 0, "rollout_on_failure": "halt"}
+#: Variables that must be the same for all clusters of a ring, with their defaults.
+RING_DEFAULTS = {"rollout_parallel": 5, "rollout_max_failures": 0, "rollout_on_failure": "halt"}
 TIMEOUT = "rollout_timeout"
 
 
 class Place(NamedTuple):
-    """Where a rollout keeps what is known of it; ``lock`` is a file descriptor."""
+    """Files of a rollout; ``lock`` is a file descriptor."""
 
     folder: Path
     lock: int
 
     @property
     def state(self) -> Path:
-        """What is known of the rollout."""
+        """Return the path of the rollout's state."""
         return self.folder / STATE
 
     def files(self, name: str) -> Files:
-        """What a child leaves."""
+        """Return the paths of a child's log and record."""
         return Files(self.folder / FOLDER / f"{name}.log", self.folder / FOLDER / f"{name}.json")
 
 
@@ -70,38 +70,38 @@ class ActionModule(Action):
     """The action of the module `rollout`."""
 
     def act(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Return what is known of the rollout. Raise RolloutError or ChildError if it cannot begin."""
+        """Return the result of the rollout. Raise RolloutError or ChildError if it cannot start."""
         hosts = {name: self.variables["hostvars"][name] for name in self.variables["ansible_play_hosts_all"]}
         rings = rings_of(hosts)
         if self.check:
-            tell(plan(rings))
-            return {"msg": "check mode: nothing was begun; playbooks/plan.yml says what would change"}
+            show(plan(rings))
+            return {"msg": "check mode: no cluster was started; playbooks/plan.yml reports what would change"}
         options = child_options(context.CLIARGS)
         state_dir = Path(next(iter(hosts.values()))["cluster_state_dir"]).parent
         digest = self.digest(rings, args)
-        with the_only_one(state_dir / run_record.FLEET_FOLDER) as place:
+        with locked_place(state_dir / run_record.FLEET_FOLDER) as place:
             state = begin(place, rings, digest, args["restart"], self.run_id)
             return self.roll(place, rings, state, args, options)
 
     def digest(self, rings: Sequence[Ring], args: Mapping[str, Any]) -> str:
-        """Stands for all that a rollout is made from."""
-        told = context.CLIARGS
-        given = {
+        """Return the digest of all inputs of a rollout."""
+        arguments = context.CLIARGS
+        extra_vars = {
             name: value
             for name, value in load_extra_vars(self._loader).items()
             if not name.startswith("rollout_") and name != RUN_VARIABLE
         }
-        places = rollout.inventory_places(told.get("inventory") or ())
+        places = rollout.inventory_places(arguments.get("inventory") or ())
         clusters = [[ring.number, sorted(target.name for target in ring.targets)] for ring in rings]
-        what = [args["playbook"], list(told.get("tags") or ()), list(told.get("skip_tags") or ())]
-        return rollout.digest_of([*places, *(COLLECTION / part for part in PARTS)], given, clusters, what)
+        selection = [args["playbook"], list(arguments.get("tags") or ()), list(arguments.get("skip_tags") or ())]
+        return rollout.digest_of([*places, *(COLLECTION / part for part in PARTS)], extra_vars, clusters, selection)
 
     def roll(
         self, place: Place, rings: Sequence[Ring], state: dict[str, Any], args: Mapping[str, Any],
         options: Sequence[str],
     ) -> dict[str, Any]:  # fmt: skip
-        """Work on all clusters that have not passed; return the result of the task."""
-        children = Children(tell, [place.lock])
+        """Run all clusters that have not passed. Return the result of the task."""
+        children = Children(show, [place.lock])
         ident = state["id"]
 
         def child(
@@ -122,24 +122,24 @@ class ActionModule(Action):
             return child(ring, target, args["playbook"], target.name, tag_options(context.CLIARGS))
 
         def undo(ring: Ring, target: Target) -> Outcome:
-            # Without tags: whatever this rollout has changed.
+            # Without tags, so that it reverts every change of this rollout.
             return child(ring, target, args["rollback_playbook"], f"{target.name}.rollback", [], run=ident)
 
         def save(now: Mapping[str, Any]) -> None:
             rollout.save_state(place.state, now)
 
-        tell(f"rollout {ident}: what each cluster says is in {place.folder / FOLDER}")
+        show(f"rollout {ident}: logs of the clusters are in {place.folder / FOLDER}")
         try:
             with signals() as wanted:
-                order = Rollout(state, work, undo, save, tell, wanted, children.end_all)
+                order = Rollout(state, work, undo, save, show, wanted, children.end_all)
                 order.run(rings)
         finally:
-            tell(rollout.describe(state))
+            show(rollout.describe(state))
         return self.outcome(place, state)
 
     @staticmethod
     def outcome(place: Place, state: Mapping[str, Any]) -> dict[str, Any]:
-        """Result of the task."""
+        """Return the result of the task."""
         clusters: dict[str, dict[str, Any]] = state["clusters"]
         result: dict[str, Any] = {
             "changed": any(entry.get("changed") for entry in clusters.values()),
@@ -147,34 +147,34 @@ class ActionModule(Action):
         }
         names = [name + part for name in clusters for part in ("", ".rollback")]
         records = [record for name in names if (record := run_record.read(place.files(name).record))]
-        with suppress(OSError):  # a page that lacks it is no reason to call a rollout failed
+        with suppress(OSError):  # without the record only fleet.html lacks the rollout
             run_record.save(place.folder / MERGED, rollout.record_of(state, records))
             result["run_record"] = str(place.folder / MERGED)
         bad = {name: entry for name, entry in clusters.items() if entry["state"] != "passed"}
         if not bad:
             return result | {"msg": "all clusters passed"}
         lines = [f"- ring {entry['ring']} {name}: {entry['state']}{why(entry)}" for name, entry in bad.items()]
-        end = {"done": "went through", INTERRUPTED: "was interrupted"}.get(state["result"], "was halted")
-        advice = "" if state["result"] == "done" else " The same command goes on with those that have not passed."
+        end = {"done": "is done", INTERRUPTED: "was interrupted"}.get(state["result"], "was halted")
+        advice = "" if state["result"] == "done" else " Run the same command to continue with these clusters."
         title = f"The rollout {end}; {len(bad)} of {len(clusters)} clusters have not passed.{advice}"
         return result | {"failed": True, "msg": "\n".join([title, *lines])}
 
 
 def why(entry: Mapping[str, Any]) -> str:
-    """Why a cluster has not passed, as the end of a sentence."""
+    """Return the reason of a cluster's state as the end of a sentence."""
     return f": {entry['reason']}" if entry.get("reason") else ""
 
 
-def tell(text: str) -> None:
-    """Show a line, if there is still somebody who can see it."""
+def show(text: str) -> None:
+    """Show a line. The terminal may be gone; the rollout continues without it."""
     with suppress(OSError):
         display.display(text)
 
 
 def rings_of(hosts: Mapping[str, Mapping[str, Any]]) -> list[Ring]:
-    """Rings of the clusters whose API hosts are given with their variables.
+    """Return the rings of clusters; ``hosts`` are their API hosts with variables.
 
-    Raises RolloutError for what is not allowed, with all that is wrong.
+    Raise RolloutError with all wrong values.
     """
     rings: dict[int, Ring] = {}
     wrong: list[str] = []
@@ -182,7 +182,7 @@ def rings_of(hosts: Mapping[str, Mapping[str, Any]]) -> list[Ring]:
     for host, known in hosts.items():
         number = int(known["cluster_ring"])
         terms: dict[str, Any] = {}
-        for name, default in {**OF_RINGS, TIMEOUT: Target.timeout}.items():
+        for name, default in {**RING_DEFAULTS, TIMEOUT: Target.timeout}.items():
             setting, problems = check_option(Setting(name, known.get(name, default)), SHARED_VARIABLES[name])
             problems += check_least(setting) if name in LEAST else []
             terms[name] = setting.value
@@ -190,8 +190,8 @@ def rings_of(hosts: Mapping[str, Mapping[str, Any]]) -> list[Ring]:
         first, others = terms_of.setdefault(number, (host, terms))
         wrong += [
             f"{host}: {name} is {terms[name]!r}, but {others[name]!r} for {first}; all clusters of ring {number} must "
-            f"have the same (group_vars/ring_{number}.yml)"
-            for name in OF_RINGS
+            f"have the same value (set it in group_vars/ring_{number}.yml)"
+            for name in RING_DEFAULTS
             if terms[name] != others[name]
         ]
         target = Target(
@@ -208,49 +208,48 @@ def rings_of(hosts: Mapping[str, Mapping[str, Any]]) -> list[Ring]:
         )
         rings[number] = replace(ring, targets=(*ring.targets, target))
     if wrong:
-        raise RolloutError("nothing was begun:\n" + "\n".join(f"- {text}" for text in dict.fromkeys(wrong)))
+        raise RolloutError("no cluster was started:\n" + "\n".join(f"- {text}" for text in dict.fromkeys(wrong)))
     return [rings[number] for number in sorted(rings)]
 
 
 def plan(rings: Sequence[Ring]) -> str:
-    """The order of a rollout, for a person."""
+    """Return the order of a rollout as lines for people."""
     lines = []
     for ring in rings:
         names = ", ".join(target.name for target in ring.targets)
-        then = "then they are rolled back and" if ring.roll_back else "then"
-        lines.append(
-            f"ring {ring.number}: {names}; {ring.parallel} at a time; {ring.max_failures} may fail, {then} it halts"
-        )
+        undo = ", failed clusters are rolled back" if ring.roll_back else ""
+        limit = f"halts if more than {ring.max_failures} fail{undo}"
+        lines.append(f"ring {ring.number}: {names}; {ring.parallel} at a time; {limit}")
     return "\n".join(lines)
 
 
 def begin(place: Place, rings: Sequence[Ring], digest: str, restart: bool, ident: str) -> dict[str, Any]:
-    """State of the rollout that goes on, or of a new one; says which. Raises OSError and RolloutError."""
+    """Return the state of the rollout that continues, or of a new one. Raise OSError or RolloutError."""
     state = None if restart else rollout.read_state(place.state)
-    anew = "that was asked for (rollout_restart)" if restart else rollout.goes_on(state, digest)
-    if state and not anew:
+    reason = "rollout_restart is set" if restart else rollout.restart_reason(state, digest)
+    if state and not reason:
         passed = rollout.resume(state)
         names = ", ".join(passed) or "none"
-        tell(f"rollout {state['id']} goes on; have passed already, and are left alone: {names}")
+        show(f"rollout {state['id']} continues; clusters that already passed: {names}")
         return state
-    tell(f"rollout {ident} begins with the first ring: {anew}")
+    show(f"rollout {ident} starts with the first ring: {reason}")
     if names := rollout.left_out(state, rings):
-        tell(f"Mind: not in this rollout, so they stay as the last one left them: {names}")
+        show(f"Not in this rollout, so they stay as the last one left them: {names}")
     shutil.rmtree(place.folder / FOLDER, ignore_errors=True)
     (place.folder / FOLDER).mkdir()
     return rollout.new_state(ident, digest, rings, time.time())
 
 
 @contextmanager
-def the_only_one(folder: Path) -> Iterator[Place]:
-    """The place of a fleet's rollout, for one rollout at a time. Children hold the lock, too, until they have ended."""
+def locked_place(folder: Path) -> Iterator[Place]:
+    """Yield the files of a fleet's rollout under a lock. Children inherit the lock and hold it until they end."""
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / LOCK).open("w") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise RolloutError(
-                f"another rollout works on this fleet, or its last clusters are just being ended ({folder / LOCK}). "
+                f"another rollout runs on this fleet, or its last clusters are still ending ({folder / LOCK}). "
                 "Wait for its end"
             ) from None
         yield Place(folder, file.fileno())
@@ -258,7 +257,7 @@ def the_only_one(folder: Path) -> Iterator[Place]:
 
 @contextmanager
 def signals() -> Iterator[Any]:
-    """A function that tells whether this run is still wanted: no signal came to end it, and its main process lives."""
+    """Yield a function that returns whether the run may continue: no signal came, and its main process lives."""
     ended = threading.Event()
     parent = os.getppid()
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

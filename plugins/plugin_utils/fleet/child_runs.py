@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Playbooks that a playbook runs: each an ansible-playbook of its own, which never outlives the one who wanted it."""
+"""Child runs: each one is an ansible-playbook process of its own, which ends when this process ends."""
 
 from __future__ import annotations
 
@@ -20,18 +20,18 @@ from . import keeper
 from .run_record import CURRENT, Record, read
 
 CALLBACK = "kubescale.fleet.phases"
-#: Seconds in which a playbook that is interrupted has to end, with its lease, before it is killed.
+#: Seconds that an interrupted playbook has to end and to release its lease. Then it is killed.
 GRACE = 20.0
-#: Seconds between two looks at what a child has said.
+#: Seconds between two reads of a child's output.
 LOOK = 0.3
-#: Seconds of silence after which a child says what it still does.
+#: Seconds without output after which a child reports its running tasks.
 HEARTBEAT = 30
-#: How a line of progress begins that callback `phases` shows.
+#: Start of a progress line of callback `phases`.
 PROGRESS = re.compile(r"\[\d\d+:\d\d\] ")
-#: Lines and characters of a log that tell why a child ended that wrote down no reason.
+#: Lines and characters of the log that are reported for a child without a complete record.
 LAST_LINES, LONGEST = 5, 1000
-#: What a run was told on its command line that its children are told, too: Ansible's name for it, and the option.
-TOLD_ONCE = {
+#: Options of this run that its children get as well: Ansible's name of the option, and the option.
+SINGLE_OPTIONS = {
     "forks": "--forks",
     "remote_user": "--user",
     "private_key_file": "--private-key",
@@ -44,15 +44,15 @@ TOLD_ONCE = {
     "connection_password_file": "--connection-password-file",
     "become_password_file": "--become-password-file",
 }
-TOLD_OFTEN = {
+REPEATED_OPTIONS = {
     "inventory": "--inventory",
     "extra_vars": "--extra-vars",
     "vault_ids": "--vault-id",
     "vault_password_files": "--vault-password-file",
 }
 FLAGS = {"diff": "--diff", "become": "--become"}
-#: Passwords that a person is asked for, which children cannot be, and what to give instead.
-ASKED = {
+#: Options that make Ansible prompt for a password (children have no terminal), and the option to use instead.
+PROMPTS = {
     "ask_vault_pass": ("--ask-vault-password", "--vault-password-file"),
     "ask_pass": ("--ask-pass", "--connection-password-file"),
     "become_ask_pass": ("--ask-become-pass", "--become-password-file"),
@@ -60,7 +60,7 @@ ASKED = {
 
 
 class ChildError(FleetError):
-    """A child cannot be run; the message says what to do."""
+    """A child run cannot start. The message names the remedy."""
 
 
 INTERRUPTED = "interrupted"
@@ -68,10 +68,10 @@ INTERRUPTED = "interrupted"
 
 @dataclass(frozen=True)
 class Outcome:
-    """How a playbook on one cluster ended.
+    """Outcome of a playbook on one cluster.
 
-    ``state`` is passed, failed or interrupted; ``changed`` counts tasks, ``seconds`` is how long it took, ``reason``
-    why it did not pass.
+    ``state`` is passed, failed or interrupted; ``changed`` is the number of changed tasks, ``seconds`` the duration,
+    ``reason`` the reason of a state other than passed.
     """
 
     state: str
@@ -80,37 +80,37 @@ class Outcome:
     reason: str = ""
 
 
-def child_options(told: Mapping[str, Any]) -> list[str]:
-    """What a child is told of the command line of this run; ``told`` is Ansible's ``context.CLIARGS``.
+def child_options(arguments: Mapping[str, Any]) -> list[str]:
+    """Return the options of this run that a child needs as well; ``arguments`` is Ansible's ``context.CLIARGS``.
 
-    Raises ChildError if a person was asked for a password.
+    Raise ChildError if an option prompts for a password.
     """
-    for name, (asked, instead) in ASKED.items():
-        if told.get(name):
-            raise ChildError(f"{asked}: clusters are worked on by processes that cannot ask; say {instead} instead")
-    if prompts := [name for name in told.get("vault_ids") or () if name.endswith("@prompt")]:
-        raise ChildError(f"--vault-id {prompts[0]}: clusters are worked on by processes that cannot ask; name a file")
-    options = [f"{option}={told[name]}" for name, option in TOLD_ONCE.items() if told.get(name)]
-    options += [f"{option}={value}" for name, option in TOLD_OFTEN.items() for value in told.get(name) or ()]
-    options += [option for name, option in FLAGS.items() if told.get(name)]
-    return options + (["-" + "v" * told["verbosity"]] if told.get("verbosity") else [])
+    for name, (prompt, instead) in PROMPTS.items():
+        if arguments.get(name):
+            raise ChildError(f"{prompt}: child runs have no terminal and cannot prompt. Use {instead} instead")
+    if prompts := [name for name in arguments.get("vault_ids") or () if name.endswith("@prompt")]:
+        raise ChildError(f"--vault-id {prompts[0]}: child runs have no terminal and cannot prompt. Name a file instead")
+    options = [f"{option}={arguments[name]}" for name, option in SINGLE_OPTIONS.items() if arguments.get(name)]
+    options += [f"{option}={value}" for name, option in REPEATED_OPTIONS.items() for value in arguments.get(name) or ()]
+    options += [option for name, option in FLAGS.items() if arguments.get(name)]
+    return options + (["-" + "v" * arguments["verbosity"]] if arguments.get("verbosity") else [])
 
 
-def tag_options(told: Mapping[str, Any]) -> list[str]:
-    """Tags of this run, as options of a child that does the same."""
+def tag_options(arguments: Mapping[str, Any]) -> list[str]:
+    """Return the tag options of this run for a child; ``arguments`` is Ansible's ``context.CLIARGS``."""
     names = {"tags": "--tags", "skip_tags": "--skip-tags"}
-    given = {option: list(told.get(name) or ()) for name, option in names.items()}
-    return [f"{option}={','.join(tags)}" for option, tags in given.items() if tags and tags != ["all"]]
+    tags_of = {option: list(arguments.get(name) or ()) for name, option in names.items()}
+    return [f"{option}={','.join(tags)}" for option, tags in tags_of.items() if tags and tags != ["all"]]
 
 
 def child_environment(record: Path, callbacks: Sequence[str], own: Mapping[str, str]) -> dict[str, str]:
-    """Environment of a child that writes its record to a file; ``own`` is that of this process."""
+    """Return the environment of a child that writes its record to a file; ``own`` is that of this process."""
     return {
         "KUBESCALE_PHASES_HEARTBEAT": str(HEARTBEAT),
         **{name: value for name, value in own.items() if name != "ANSIBLE_FORCE_COLOR"},
         "KUBESCALE_PHASES_FILE": str(record),
         CURRENT: str(record),
-        # Its part of the fleet's page comes with the record of the whole.
+        # Empty: the parent writes fleet.html from the merged record.
         "KUBESCALE_FLEET_DIR": "",
         "ANSIBLE_NOCOLOR": "1",
         "ANSIBLE_STDOUT_CALLBACK": "ansible.builtin.default",
@@ -120,7 +120,7 @@ def child_environment(record: Path, callbacks: Sequence[str], own: Mapping[str, 
 
 @dataclass(frozen=True)
 class Files:
-    """What a child leaves: ``log`` is what it said, ``record`` what it did."""
+    """Files of a child: ``log`` holds its output, ``record`` its run record."""
 
     log: Path
     record: Path
@@ -129,8 +129,8 @@ class Files:
 class Children:
     """Children of this process.
 
-    ``say`` shows those of their lines that ``shows`` selects. ``kept_open`` are file descriptors that stay open until
-    the last child has ended. ``grace`` is in seconds.
+    ``say`` shows the output lines that ``shows`` selects. ``kept_open`` are file descriptors that children inherit, so
+    they stay open until the last child has ended. ``grace`` is in seconds.
     """
 
     def __init__(
@@ -147,32 +147,32 @@ class Children:
         self._stop = threading.Event()
 
     def end_all(self) -> None:
-        """Have all children ended; the calls of ``run`` that wait for them return."""
+        """Interrupt all children. Their calls of ``run`` return when the children have ended."""
         self._stop.set()
 
     def run(
         self, arguments: Sequence[str], cluster: str, title: str, files: Files, environment: Mapping[str, str],
         timeout: float,
     ) -> Outcome:  # fmt: skip
-        """Run ansible-playbook with arguments on a cluster and wait for its end, for ``timeout`` seconds at most.
+        """Run ansible-playbook with arguments on a cluster, wait for its end, return its outcome.
 
-        ``title`` goes before each line that is shown. May be called in several threads at once. Never raises OSError: a
-        child that could not be run has failed.
+        A child that still runs after ``timeout`` seconds is ended. ``title`` is the prefix of shown lines. Threads may
+        call this at the same time. An OSError becomes the outcome "failed".
         """
         started = time.monotonic()
         command = [sys.executable, keeper.__file__, str(self.grace), sys.executable, "-m", "ansible", "playbook"]
         try:
-            # One of an earlier run would tell of that.
+            # A record of an earlier run would be taken for the record of this one.
             files.record.unlink(missing_ok=True)
-            with files.log.open("ab") as log, files.log.open("rb") as said:
-                said.seek(0, os.SEEK_END)
+            with files.log.open("ab") as log, files.log.open("rb") as output:
+                output.seek(0, os.SEEK_END)
                 with subprocess.Popen(
                     [*command, *arguments], stdin=subprocess.PIPE, stdout=log, stderr=log, env=dict(environment),
                     pass_fds=self._kept_open, start_new_session=True,
                 ) as child:  # fmt: skip
-                    why = self._follow(child, title, said, started + timeout)
+                    why = self._follow(child, title, output, started + timeout)
         except OSError as error:
-            return Outcome("failed", 0, time.monotonic() - started, f"its playbook cannot be run: {error}")
+            return Outcome("failed", 0, time.monotonic() - started, f"its playbook cannot start: {error}")
         outcome = judge(cluster, child.returncode, read(files.record), files.log)
         seconds = time.monotonic() - started
         state, reason = outcome.state, outcome.reason
@@ -181,8 +181,8 @@ class Children:
             state, reason = (INTERRUPTED, INTERRUPTED) if why == INTERRUPTED else ("failed", late)
         return Outcome(state, outcome.changed, seconds, reason)
 
-    def _follow(self, child: subprocess.Popen[bytes], title: str, said: BinaryIO, deadline: float) -> str:
-        """Relay what a child says until it has ended; return why it was ended, nothing if it did so by itself."""
+    def _follow(self, child: subprocess.Popen[bytes], title: str, output: BinaryIO, deadline: float) -> str:
+        """Show a child's output until the child ends. Return why it was stopped, or "" if it ended by itself."""
         why, rest = "", b""
         while True:
             try:
@@ -191,7 +191,7 @@ class Children:
                 if not why and child.stdin and (self._stop.is_set() or time.monotonic() >= deadline):
                     why = INTERRUPTED if self._stop.is_set() else "late"
                     child.stdin.close()
-            *lines, rest = (rest + said.read()).split(b"\n")
+            *lines, rest = (rest + output.read()).split(b"\n")
             for line in lines:
                 text = line.decode(errors="replace").rstrip()
                 if self.shows(text):
@@ -201,9 +201,9 @@ class Children:
 
 
 def judge(cluster: str, status: int, record: Record | None, log: Path) -> Outcome:
-    """What a child's exit status, record and log say: it has passed only if all of them say so."""
+    """Return the outcome of a child. It passed only if exit status and record agree on that."""
     if record is None or not record["ended"]:
-        return Outcome("failed", reason=f"it ended (status {status}) without its record: {last_words(log)}")
+        return Outcome("failed", reason=f"it ended (status {status}) without its record: {log_tail(log)}")
     phases = [phase for phase in record["phases"] if phase["cluster"] == cluster]
     changed = sum(phase["changed"] for phase in phases)
     failures = [f"{entry['host']}, {entry['task']}: {entry['message']}" for entry in record["failures"]]
@@ -212,13 +212,13 @@ def judge(cluster: str, status: int, record: Record | None, log: Path) -> Outcom
         return Outcome("passed", changed)
     if status == 0 and not phases:
         return Outcome("failed", changed, reason="its playbook did nothing on this cluster")
-    return Outcome("failed", changed, reason=failures[0] if failures else f"status {status}: {last_words(log)}")
+    return Outcome("failed", changed, reason=failures[0] if failures else f"status {status}: {log_tail(log)}")
 
 
-def last_words(log: Path) -> str:
-    """The end of what a child said."""
+def log_tail(log: Path) -> str:
+    """Return the last lines of a child's log."""
     try:
         lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
     except OSError as error:
         return f"its log cannot be read: {error}"
-    return "\n".join([line for line in lines if line.strip()][-LAST_LINES:])[-LONGEST:] or "it said nothing"
+    return "\n".join([line for line in lines if line.strip()][-LAST_LINES:])[-LONGEST:] or "no output"

@@ -1,10 +1,10 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What the inventory plugin and the checks of inventories agree on; imports nothing, as every command loads it."""
+"""Variables of a cluster that the inventory plugin sets. Imports nothing, because every command loads this file."""
 
 from __future__ import annotations
 
-# Variables that a cluster's hosts need; clusters.yml gives them, an inventory written by hand must.
+# Variables that every host of a cluster needs. clusters.yml sets them; other inventories must set them as well.
 CLUSTER_VARIABLES = (
     "cluster_name",
     "cluster_environment",

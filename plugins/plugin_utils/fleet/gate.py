@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Whether a cluster is well enough for the next ones to be worked on: looks at it, until all hold for a while."""
+"""The gate of a rollout: check a cluster until nodes, apps and alerts have been fine for a while."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from ..health.doctor import Diagnosis
 from ..kube.prometheus import Reader, prometheus_query
 from .run_record import Record
 
-#: Seconds between two looks, between two words about what is waited for, and that a look may take when all held before.
-INTERVAL, WORD, BLINK = 3.0, 10.0, 1.0
+#: Seconds between two looks, between two progress messages, and that one look may wait after a look without problems.
+INTERVAL, MESSAGE_INTERVAL, SHORT_LOOK = 3.0, 10.0, 1.0
 FIRING = 'ALERTS{alertstate="firing"}'
-#: Severities that ask for nobody's attention; that of Watchdog, which always fires, is one of them.
+#: Severities that need no action. Watchdog, which always fires, has one of them.
 SILENT = ("none", "info")
-#: Labels of an alert that are others when a pod is replaced, while what is wrong is the same.
-PASSING = ("alertstate", "pod", "instance", "uid", "container_id", "endpoint", "__name__")
-#: Is never set: to wait for it is to wait.
+#: Labels that change when a pod is replaced. They do not make an alert a new one.
+VOLATILE = ("alertstate", "pod", "instance", "uid", "container_id", "endpoint", "__name__")
+#: Never set; used as an interruptible sleep.
 _NEVER = threading.Event()
 
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of one thing that a gate asks for."""
+    """Result of one check of the gate."""
 
     name: str
     ok: bool
@@ -40,9 +40,9 @@ class Look:
 
 @dataclass(frozen=True)
 class Baseline:
-    """What was so before a run changed anything.
+    """State of a cluster before a run changes anything.
 
-    ``cluster`` identifies the cluster itself, ``run`` the run that noted it, ``alerts`` are those that fired.
+    ``cluster`` identifies the cluster, ``run`` the run that wrote the baseline, ``alerts`` names the firing alerts.
     """
 
     cluster: str
@@ -54,7 +54,7 @@ class Baseline:
 
 
 def look_at_nodes(diagnosis: Diagnosis) -> Look:
-    """Return whether every node is ready, by the link of the cluster."""
+    """Return whether every node is ready."""
     (finding,) = [each for each in diagnosis.cluster.findings if each.link == nodes_ready.name]
     return Look("nodes", finding.state == "ok", finding.evidence)
 
@@ -64,27 +64,27 @@ def look_at_apps(diagnosis: Diagnosis) -> Look:
     wrong = []
     for patient in diagnosis.apps:
         if finding := patient.obstacle:
-            cause = f"{finding.cause}: {finding.meaning}" if finding.cause else "not known"
+            cause = f"{finding.cause}: {finding.meaning}" if finding.cause else "cause unknown"
             wrong.append(f"{patient.name}, {finding.link}: {cause} ({finding.evidence})")
     return Look("apps", not wrong, shorten(wrong) if wrong else f"{len(diagnosis.apps)} with metrics and autoscaler")
 
 
 def alert_name(labels: Mapping[str, str]) -> str:
-    """What an alert is about, the same for a pod and for the one that replaced it."""
-    kept = {key: value for key, value in sorted(labels.items()) if key not in (*PASSING, "alertname")}
+    """Return an alert's name and labels. A pod and its replacement give the same text."""
+    kept = {key: value for key, value in sorted(labels.items()) if key not in (*VOLATILE, "alertname")}
     return f"{labels.get('alertname', '')}{json.dumps(kept)}"
 
 
 def firing_alerts(api: Reader, service: str) -> frozenset[str]:
-    """Alerts that fire and ask for attention. Raises ApiError or PrometheusError if that cannot be told."""
+    """Return the firing alerts that need action. Raise ApiError or PrometheusError if they cannot be read."""
     samples = prometheus_query(api, FIRING, service)
     return frozenset(alert_name(each["metric"]) for each in samples if each["metric"].get("severity") not in SILENT)
 
 
 def look_at_alerts(now: frozenset[str], before: frozenset[str] | None) -> Look:
-    """Whether no alert fires that did not before; None if it is not known what did."""
+    """Return whether no new alert fires. ``before`` is None if the alerts before the run are unknown."""
     new = now - (before or frozenset())
-    unknown = "" if before is not None else "; what fired before the run is not known"
+    unknown = "" if before is not None else "; the alerts before the run are unknown"
     if new:
         return Look("alerts", False, f"new: {shorten(new)}{unknown}")
     return Look("alerts", True, f"{len(now)} fire, none of them new{unknown}" if now else "none fires")
@@ -101,24 +101,24 @@ def wait_until_all_hold(
     now: Callable[[], float] = time.monotonic,
     pause: Callable[[float], object] = _NEVER.wait,
 ) -> tuple[bool, Sequence[Look]]:
-    """Look until all have held for ``soak`` seconds on end, from a time within ``timeout`` on; gives the last looks.
+    """Look until all checks hold for ``soak`` seconds without a break; that time must begin within ``timeout`` seconds.
 
-    ``look`` is told for how many seconds it may wait for something to come right.
+    Return whether they held, and the last looks. ``look`` gets the number of seconds that it may wait for a recovery.
     """
     start = now()
     since: float | None = None
-    word = start + WORD
+    next_message = start + MESSAGE_INTERVAL
     while True:
-        looks = look(BLINK if since is not None else max(BLINK, start + timeout - now()))
+        looks = look(SHORT_LOOK if since is not None else max(SHORT_LOOK, start + timeout - now()))
         at = now()
         wrong = [each for each in looks if not each.ok]
         if wrong:
             since = None
             if at - start >= timeout:
                 return False, looks
-            if at >= word:
+            if at >= next_message:
                 say(f"waiting since {at - start:.0f} s for {describe(wrong)}")
-                word = at + WORD
+                next_message = at + MESSAGE_INTERVAL
             pause(min(INTERVAL, start + timeout - at))
             continue
         since = at if since is None else since
@@ -128,15 +128,15 @@ def wait_until_all_hold(
 
 
 def describe(looks: Iterable[Look]) -> str:
-    """What was seen, in one line."""
+    """Return names and evidence of looks in one line."""
     return "; ".join(f"{each.name}: {' '.join(each.evidence.split())}" for each in looks)
 
 
-# -- what was before ---------------------------------------------------------------------------------------------------
+# -- baseline ----------------------------------------------------------------------------------------------------------
 
 
 def read_baseline(file: Path, cluster: str) -> Baseline | None:
-    """What was noted about this cluster; None if nothing was, or about another one."""
+    """Return the baseline of this cluster, or None if there is none or it belongs to another cluster."""
     try:
         content = json.loads(file.read_text(encoding="utf-8"))
         known = Baseline(content["cluster"], content["run"], frozenset(content["alerts"]))
@@ -146,19 +146,19 @@ def read_baseline(file: Path, cluster: str) -> Baseline | None:
 
 
 def write_baseline(file: Path, baseline: Baseline) -> None:
-    """Note what is so. Raises OSError."""
+    """Write a baseline. Raise OSError if the file cannot be written."""
     file.parent.mkdir(parents=True, exist_ok=True)
     content = {"cluster": baseline.cluster, "run": baseline.run, "alerts": sorted(baseline.alerts)}
     replace_file(file, json.dumps(content, indent=1) + "\n")
 
 
 def run_of(record: Record | None) -> str:
-    """What tells one run from another, a second try of a rollout from its first; nothing if there is no record."""
+    """Return an identifier of a run that differs for each attempt of a rollout, or "" without a record."""
     return f"{record['id']}, {record['started']}" if record else ""
 
 
 def is_unchanged(record: Record | None, cluster: str, baseline: Baseline | None) -> bool:
-    """Whether a run is known to have changed nothing on a cluster; ``record`` is its own, since before its baseline."""
+    """Return whether a run has changed nothing on a cluster; ``record`` must reach back to the baseline."""
     if record is None or baseline is None or baseline.run != run_of(record):
         return False
     return not any(phase["changed"] for phase in record["phases"] if phase["cluster"] == cluster)

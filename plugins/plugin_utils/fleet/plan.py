@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Changes of a run's record, cluster by cluster: what a run did, or in check mode what it would do."""
+"""Changes in a run's record, by cluster: the changes that a run made, or would make in check mode."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any, NamedTuple
 from ..common.text import aligned
 from .run_record import Record, clusters_of
 
-#: A component that makes more objects than these has one line for all of them; the JSON names each.
+#: More objects of one component than this share one line. The JSON names each of them.
 MANY_OBJECTS = 5
-#: Fields of an object that are named, and clusters of a group.
+#: Most names that are shown of an object's fields, and of the clusters of a group.
 NAMED_FIELDS = 3
 NAMED_CLUSTERS = 6
-#: What is said of a cluster whose kubeconfig is not there yet.
+#: Subject of the change to a cluster that has no kubeconfig yet.
 ALL_OBJECTS = "all its objects"
 
 
@@ -31,8 +31,8 @@ class Change(NamedTuple):
 
 
 def changes_of(record: Record, cluster: str) -> list[Change]:
-    """What a run changed on a cluster, in the order of the run."""
-    found: list[Change] = []
+    """Return the changes of a run to a cluster, in the order of the run."""
+    changes: list[Change] = []
     for change in record["changes"]:
         if change["cluster"] != cluster:
             continue
@@ -40,17 +40,18 @@ def changes_of(record: Record, cluster: str) -> list[Change]:
         for obj in change.get("objects", []):
             where = f"{obj['namespace']}/{obj['name']}" if obj["namespace"] else obj["name"]
             fields = tuple(obj.get("fields", ()))
-            found.append(Change(component, obj["action"], f"{obj['kind']} {where}", fields, obj.get("restarts", False)))
+            restarts = obj.get("restarts", False)
+            changes.append(Change(component, obj["action"], f"{obj['kind']} {where}", fields, restarts))
         if change.get("would_be_made"):
-            found.append(Change(component, "created", ALL_OBJECTS))
+            changes.append(Change(component, "created", ALL_OBJECTS))
         elif "objects" not in change:
             host = "" if change["host"] == cluster else f" on {change['host']}"
-            found.append(Change(component, "changed", f"{change['task']}{host}"))
-    return found
+            changes.append(Change(component, "changed", f"{change['task']}{host}"))
+    return changes
 
 
 def count_changes(record: Record) -> Counter[str]:
-    """The number of changes on each cluster, as `changes_of` lists them."""
+    """Return the number of changes to each cluster, counted as `changes_of` lists them."""
     counts: Counter[str] = Counter()
     for change in record["changes"]:
         counts[change["cluster"]] += len(change["objects"]) if "objects" in change else 1
@@ -58,7 +59,7 @@ def count_changes(record: Record) -> Counter[str]:
 
 
 def grouped(record: Record) -> list[tuple[list[str], list[Change]]]:
-    """Clusters by what changes on them: those with the same changes are one group. Those without any are left out."""
+    """Return groups of clusters that have the same changes. Clusters without changes are in no group."""
     groups: dict[tuple[Change, ...], list[str]] = {}
     for cluster in clusters_of(record):
         if changes := changes_of(record, cluster):
@@ -67,7 +68,7 @@ def grouped(record: Record) -> list[tuple[list[str], list[Change]]]:
 
 
 def folded(changes: Iterable[Change]) -> list[Change]:
-    """Changes with one line in place of the many objects that a component makes or removes."""
+    """Return changes in which one line stands for many objects that a component creates or deletes."""
     changes = list(changes)
     counts = Counter((change.component, change.action) for change in changes)
     lines: list[Change] = []
@@ -84,14 +85,14 @@ def folded(changes: Iterable[Change]) -> list[Change]:
 
 
 def some(names: Sequence[str], most: int) -> str:
-    """A few names, and how many more there are."""
+    """Return ``most`` names at most, and the number of the others."""
     if len(names) <= most:
         return ", ".join(names)
     return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
 
 
 def describe(record: Record) -> str:
-    """The plan for a person: a table for each group of clusters that would change alike, then all others."""
+    """Return the plan for people: a table for each group of clusters with the same changes, then all others."""
     parts: list[str] = []
     for clusters, changes in grouped(record):
         restarts = sum(change.restarts for change in changes)
@@ -110,20 +111,20 @@ def describe(record: Record) -> str:
     failed = failures_of(record)
     if idle := [name for name in clusters_of(record) if name not in changing and name not in failed]:
         parts.append(f"{some(idle, NAMED_CLUSTERS)}: nothing to do")
-    parts += [f"{cluster}: not known to its end: {message}" for cluster, message in failed.items()]
+    parts += [f"{cluster}: plan incomplete: {message}" for cluster, message in failed.items()]
     return "\n\n".join(parts)
 
 
 def failures_of(record: Record) -> dict[str, str]:
-    """The first failure of every cluster that has one."""
-    found: dict[str, str] = {}
+    """Return the first failure of every cluster that has one."""
+    first: dict[str, str] = {}
     for failure in record["failures"]:
-        found.setdefault(failure["cluster"], failure["message"])
-    return {cluster: found[cluster] for cluster in clusters_of(record) if cluster in found}
+        first.setdefault(failure["cluster"], failure["message"])
+    return {cluster: first[cluster] for cluster in clusters_of(record) if cluster in first}
 
 
 def with_states(record: Record) -> Record:
-    """Return a record of check mode in which clusters that would change have a state of their own."""
+    """Return a record of check mode with the state "would change" for clusters that would change."""
     counts = count_changes(record)
     clusters = {
         name: {**entry, "state": "would change"} if entry["state"] == "ok" and counts[name] else entry
@@ -133,7 +134,7 @@ def with_states(record: Record) -> Record:
 
 
 def document(record: Record) -> dict[str, Any]:
-    """The plan for a program."""
+    """Return the plan for programs."""
     failed = failures_of(record)
     clusters: dict[str, Mapping[str, Any]] = {}
     for cluster in clusters_of(record):

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Checks of a run's variables before its first change; each returns what is wrong in sentences, none if all is well."""
+"""Checks of variables before the first change of a run. Each returns a list of error messages."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from ..kube.kubeconfig import KubeconfigError, check_kubeconfig, read_kubeconfig
 from .clusters import CLUSTER_VARIABLES
 
 LEAST_RESOLUTION = 10
-#: All hosts have mostly the same variables, and a comparison with all known ones is slow.
+#: Cached: a comparison with all known names is slow, and hosts share most of their variables.
 _suggestion = functools.cache(suggestion)
-# How alike a variable must be to one of a role to be taken for a misspelling of it (1.0: equal).
+# Least similarity of an unknown variable to a known one to be reported as a misspelling (1.0: equal).
 LIKENESS = 0.9
 LIKENESS_WITHIN_ROLE = 0.75
-# What a receiver of Alertmanager may consist of.
+# Kinds of receiver that Alertmanager has.
 RECEIVERS = (
     "discord_configs",
     "email_configs",
@@ -52,9 +52,9 @@ RECEIVERS = (
     "webhook_configs",
     "wechat_configs",
 )
-# Variables of machines that start with a role's prefix and are no options of that role.
+# Variables of machines that have the prefix of a role and are not options of that role.
 MACHINE_VARIABLES = ("sandbox_address",)
-# Variables that were there once, and what says the same now.
+# Removed variables, and the variables to use instead.
 FORMER_VARIABLES = {
     **{
         f"hpa_{name}": f"demo_app_{name}, or autoscaled_apps for an app of your own"
@@ -62,7 +62,7 @@ FORMER_VARIABLES = {
     },
     **dict.fromkeys(("hpa_namespace", "hpa_name", "hpa_metric"), "autoscaled_apps"),
 }
-# Variables of a cluster that belong to no single role, and what they may be.
+# Variables of a cluster that belong to no single role, as options of an argument spec.
 SHARED_VARIABLES: dict[str, dict[str, Any]] = {
     "autoscaled_apps": {"type": "raw"},
     "sample_apps": {"type": "raw"},
@@ -78,7 +78,7 @@ SHARED_VARIABLES: dict[str, dict[str, Any]] = {
     "rollout_gate_timeout": {"type": "int"},
     "rollout_soak": {"type": "int"},
 }
-# The least that some of them may be.
+# Least values of numbers among them.
 LEAST = {
     "rollout_parallel": 1,
     "rollout_max_failures": 0,
@@ -90,7 +90,7 @@ LEAST = {
 
 @dataclass(frozen=True)
 class Setting:
-    """A variable with its value and where that was set (file and line, or how it came)."""
+    """A variable, its value, and the place that set the value (file and line, or another source)."""
 
     name: str
     value: Any
@@ -101,7 +101,7 @@ class Setting:
 
 
 def check_option(setting: Setting, option: Mapping[str, Any]) -> tuple[Setting, list[str]]:
-    """Check one variable against its entry in a role's argument_specs.yml; return it as roles see it, too."""
+    """Check one variable against its entry in argument_specs.yml; return the converted setting and the errors."""
     result = ArgumentSpecValidator({setting.name: dict(option)}).validate(
         {setting.name: setting.value}, validate_role_argument_spec=True
     )
@@ -115,18 +115,15 @@ def check_option(setting: Setting, option: Mapping[str, Any]) -> tuple[Setting, 
 def check_names(
     names: Iterable[str], roles: Mapping[str, Mapping[str, Any]], wheres: Mapping[str, str]
 ) -> dict[str, str]:
-    """Find misspelled variables.
+    """Return an error message for each misspelled or removed variable, by variable.
 
     Args:
         names: Variables of a host.
         roles: Options by variable, by role.
-        wheres: Where a variable was set.
-
-    Returns:
-        What is wrong, by variable.
+        wheres: Place that set a variable, by variable.
     """
     known = frozenset(itertools.chain.from_iterable(roles.values())) | {*MACHINE_VARIABLES, *SHARED_VARIABLES}
-    found: dict[str, str] = {}
+    errors: dict[str, str] = {}
     for name in names:
         if name in known or name.startswith(("ansible_", "inventory_")) or name in CLUSTER_VARIABLES:
             continue
@@ -136,13 +133,13 @@ def check_names(
             continue
         where = f" ({wheres[name]})" if wheres.get(name) else ""
         if name in FORMER_VARIABLES:
-            found[name] = f"{name}{where}: is not there any more; say {FORMER_VARIABLES[name]}"
+            errors[name] = f"{name}{where}: was removed; use {FORMER_VARIABLES[name]}"
         elif owner:
             hint = hint or f"; it has {', '.join(sorted(roles[owner]))}"
-            found[name] = f"{name}{where}: role {owner} has no such variable{hint}"
+            errors[name] = f"{name}{where}: role {owner} has no such variable{hint}"
         else:
-            found[name] = f"{name}{where}: no role has such a variable{hint} (Rename it if it is your own.)"
-    return found
+            errors[name] = f"{name}{where}: no role has such a variable{hint} (If it is your own variable, rename it.)"
+    return errors
 
 
 def check_version(version: Setting, pinned: Sequence[str]) -> list[str]:
@@ -150,13 +147,13 @@ def check_version(version: Setting, pinned: Sequence[str]) -> list[str]:
     if str(version.value) in pinned:
         return []
     return [
-        f"{version}: is not a pinned version; allowed: {', '.join(pinned)} (files/artifacts.yml). For another one, "
-        "leave this variable out and set artifacts_versions"
+        f"{version}: is not a pinned version; allowed: {', '.join(pinned)} (files/artifacts.yml). For another "
+        "version, remove this variable and set artifacts_versions"
     ]
 
 
 def check_least(setting: Setting) -> list[str]:
-    """Check that a number is not smaller than it may be; check_option says so if it is none."""
+    """Check that a number has its least value or more; check_option reports other types."""
     if not isinstance(setting.value, int) or setting.value >= LEAST[setting.name]:
         return []
     return [f"{setting}: must be {LEAST[setting.name]} or more"]
@@ -191,18 +188,18 @@ def check_artifacts(source: Setting, mirrors: Setting, versions: Setting) -> lis
 
 
 def check_alerting(receiver: Setting, config: Setting) -> list[str]:
-    """Check who is told of alerts; no value is shown, as any may hold a secret."""
+    """Check the receivers of alerts. Messages show no values, because every value may be a secret."""
     if not isinstance(receiver.value, Mapping) or not isinstance(config.value, Mapping):
         return []  # check_option says so
     if receiver.value and config.value:
-        return [f"{receiver.name}: is of no effect beside {config.name}; set one of the two"]
+        return [f"{receiver.name}: has no effect beside {config.name}; set only one of the two"]
     wrong = _receiver_problems(receiver.name, receiver.value)
     if not config.value:
         return wrong
     receivers = config.value.get("receivers") or []
     names = [str(item.get("name")) for item in receivers if isinstance(item, Mapping)]
     if len(names) != len(receivers) or len(set(names)) != len(names) or "None" in names:
-        wrong.append(f"{config.name}.receivers: must be dictionaries, each with a name of its own")
+        wrong.append(f"{config.name}.receivers: must be dictionaries, each with a unique name")
         return wrong
     for number, item in enumerate(receivers):
         content = {key: value for key, value in item.items() if key != "name"}
@@ -215,11 +212,11 @@ def check_alerting(receiver: Setting, config: Setting) -> list[str]:
 
 
 def _receiver_problems(name: str, receiver: Mapping[str, Any]) -> list[str]:
-    """What is wrong with the content of a receiver, without its values."""
+    """Return the errors of a receiver's content, without its values."""
     wrong = []
     for key, entries in receiver.items():
         if key not in RECEIVERS:
-            hint = suggestion(key, RECEIVERS) or f"; there are {', '.join(RECEIVERS)}"
+            hint = suggestion(key, RECEIVERS) or f"; allowed: {', '.join(RECEIVERS)}"
             wrong.append(f"{name}.{key}: Alertmanager has no such kind of receiver{hint}")
         elif not isinstance(entries, list) or not all(isinstance(entry, Mapping) for entry in entries):
             wrong.append(f"{name}.{key}: must be a list of dictionaries")
@@ -237,7 +234,7 @@ def _receiver_problems(name: str, receiver: Mapping[str, Any]) -> list[str]:
 def _route_problems(name: str, route: Mapping[str, Any], receivers: Sequence[str]) -> list[str]:
     wrong = []
     if "receiver" in route and str(route["receiver"]) not in receivers:
-        wrong.append(f"{name}.receiver = {route['receiver']!r}: is none of the receivers {', '.join(receivers)}")
+        wrong.append(f"{name}.receiver = {route['receiver']!r}: is not one of the receivers {', '.join(receivers)}")
     for number, child in enumerate(route.get("routes") or []):
         wrong += _route_problems(f"{name}.routes[{number}]", child, receivers)
     return wrong
@@ -253,33 +250,33 @@ def check_sample_apps(names: Setting) -> list[str]:
 
 
 def check_volume(flavor: Setting, storage_class: Setting, replicas: Setting) -> list[str]:
-    """Check that not several pods of one Deployment would have one volume between them."""
+    """Check that the pods of one Deployment do not share one volume."""
     if flavor.value != "standalone" or not storage_class.value or not isinstance(replicas.value, int):
         return []
     if replicas.value <= 1:
         return []
     return [
-        f"{storage_class}: with {flavor} it is for one Prometheus, but {replicas}; leave the class out, or take "
-        "prometheus_flavor: operator, which makes a volume for each"
+        f"{storage_class}: with {flavor} only one Prometheus can have a volume, but {replicas}; remove the class, "
+        "or set prometheus_flavor: operator, which creates a volume for each pod"
     ]
 
 
 def check_resolution(resolution: Setting) -> list[str]:
-    """Check how often metrics-server reads kubelets, in seconds: it does not start with less than 10."""
+    """Check the scrape interval of metrics-server in seconds. It does not start with less than 10."""
     if not isinstance(resolution.value, int) or resolution.value >= LEAST_RESOLUTION:
         return []
     return [f"{resolution}: must be {LEAST_RESOLUTION} or more seconds"]
 
 
 def check_order(less: Setting, more: Setting) -> list[str]:
-    """Check that one number is not above another."""
+    """Check that ``less`` is not above ``more``."""
     if not isinstance(less.value, int) or not isinstance(more.value, int) or less.value <= more.value:
         return []
     return [f"{less}: must not be above {more}"]
 
 
 def check_networks(networks: Sequence[Setting], addresses: Sequence[Setting] = ()) -> list[str]:
-    """Check address ranges: each a CIDR, none overlapping another, and no machine's address inside one."""
+    """Check that address ranges are CIDRs, do not overlap, and contain no address of a machine."""
     wrong = []
     parsed = []
     for setting in networks:
@@ -289,20 +286,22 @@ def check_networks(networks: Sequence[Setting], addresses: Sequence[Setting] = (
             wrong.append(f"{setting}: must be a range of addresses such as 10.244.0.0/16: {error}")
     for (one, first), (other, second) in itertools.combinations(parsed, 2):
         if first.version == second.version and first.overlaps(second):
-            wrong.append(f"{one}: overlaps {other}; take ranges that share no address")
+            wrong.append(f"{one}: overlaps {other}; choose ranges without a common address")
     for address in addresses:
         try:
             number = ipaddress.ip_address(str(address.value))
         except ValueError:
             continue  # a name; Ansible resolves it
         wrong += [
-            f"{address}: is an address inside {setting}; take another range" for setting, net in parsed if number in net
+            f"{address}: is an address inside {setting}; choose another range"
+            for setting, net in parsed
+            if number in net
         ]
     return wrong
 
 
 def sandbox_ranges(addresses: Sequence[Setting]) -> list[Setting]:
-    """The networks of sandbox machines, each a /24, with what is no address as it is, for check_networks to refuse."""
+    """Return the /24 networks of sandbox addresses. Other values stay, so check_networks rejects them."""
     ranges: dict[str, Setting] = {}
     for setting in addresses:
         try:
@@ -321,7 +320,7 @@ def check_distinct(settings: Mapping[str, Setting]) -> list[str]:
             continue
         machines.setdefault(str(setting.value), []).append(machine)
     return [
-        f"{settings[names[0]]}: {' and '.join(names)} have the same; each machine needs its own"
+        f"{settings[names[0]]}: {' and '.join(names)} have the same value; each machine needs its own"
         for names in machines.values()
         if len(names) > 1
     ]
@@ -342,22 +341,22 @@ def check_place(host: str, groups: Sequence[str], clusters: Iterable[str], known
         wrong.append(f"{host}: is in {' and '.join(mine)}; a machine belongs to one cluster")
     roles = [group for group in ("control_plane", "workers") if group in groups]
     if len(roles) > 1:
-        wrong.append(f"{host}: is in control_plane and in workers; a machine has one of these parts")
+        wrong.append(f"{host}: is in control_plane and in workers; a machine has only one of these roles")
     if "nodes" in groups and not roles:
         wrong.append(f"{host}: is in nodes, but neither in control_plane nor in workers")
     if "clusters" in groups and "nodes" in groups:
-        wrong.append(f"{host}: is in clusters and in nodes; the host of a cluster's API is not one of its machines")
+        wrong.append(f"{host}: is in clusters and in nodes; the API host of a cluster is not one of its machines")
     missing = [name for name in CLUSTER_VARIABLES if name not in known]
     if missing:
         wrong.append(
-            f"{host}: has no {', '.join(missing)}; clusters.yml of the inventory sets them (plugin: "
-            "kubescale.fleet.clusters), an inventory written by hand must set them for all hosts of a cluster"
+            f"{host}: has no {', '.join(missing)}; clusters.yml sets them (plugin kubescale.fleet.clusters). Another "
+            "inventory must set them for all hosts of a cluster"
         )
     return wrong
 
 
 def check_kubeconfig_file(kubeconfig: Setting) -> list[str]:
-    """Check that an existing cluster's kubeconfig is there and is one."""
+    """Check that the kubeconfig of an existing cluster exists and is valid."""
     try:
         check_kubeconfig(read_kubeconfig(Path(str(kubeconfig.value))), str(kubeconfig.value))
     except KubeconfigError as error:

@@ -1,8 +1,8 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""The order of a rollout: ring after ring, a few clusters of a ring at a time, and what is known of it on disk.
+"""A rollout: ring after ring, a few clusters of a ring at a time, with its state in a file.
 
-Nothing here knows how a cluster is worked on: that is a function which waits until it is done.
+A caller gives the function that changes one cluster and waits for the end of that change.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ from ..common.files import replace_file
 from .child_runs import INTERRUPTED, Outcome
 from .run_record import Record, merge
 
-#: Seconds between two looks at whether the rollout is still wanted.
+#: Seconds between two checks whether the rollout must stop.
 LOOK = 0.5
-#: Files beside an inventory that say how clusters are reached, not how they are to be; and what is not read at all.
+#: Suffixes of files beside an inventory that do not describe clusters: credentials, and files that Ansible ignores.
 NOT_INPUTS = (".kubeconfig", ".pyc", ".swp", "~")
 
 
 class RolloutError(FleetError):
-    """A rollout cannot begin or go on; the message says why and what to do."""
+    """A rollout cannot start or continue. The message names the reason and the remedy."""
 
 
 @dataclass(frozen=True)
 class Target:
-    """A cluster of a rollout. ``hosts`` are its hosts in the inventory, ``timeout`` is in seconds."""
+    """A cluster of a rollout. ``hosts`` are its inventory hosts, ``timeout`` is in seconds."""
 
     name: str
     hosts: tuple[str, ...] = ()
@@ -43,7 +43,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Ring:
-    """Clusters that are worked on together: ``parallel`` at a time, until more than ``max_failures`` have failed."""
+    """Clusters of one ring: ``parallel`` run at a time; the ring halts when more than ``max_failures`` have failed."""
 
     number: int
     targets: tuple[Target, ...]
@@ -52,58 +52,58 @@ class Ring:
     roll_back: bool = False
 
 
-#: Works on a cluster of a ring, and returns when that has ended.
+#: Changes one cluster of a ring, and returns at the end of that change.
 Work = Callable[[Ring, Target], Outcome]
 
 
-# -- what is known of a rollout ----------------------------------------------------------------------------------------
+# -- state of a rollout ------------------------------------------------------------------------------------------------
 
 
 def new_state(ident: str, digest: str, rings: Iterable[Ring], now: float) -> dict[str, Any]:
-    """State of a rollout that has not begun. ``digest`` stands for all that it is made from."""
+    """Return the state of a rollout before its start. ``digest`` is the digest of all inputs."""
     clusters = {target.name: {"ring": ring.number, "state": "waiting"} for ring in rings for target in ring.targets}
     return {"id": ident, "digest": digest, "started": now, "ended": None, "result": "unfinished", "clusters": clusters}
 
 
 def read_state(file: Path) -> dict[str, Any] | None:
-    """State of the last rollout; None if there is none. Raises RolloutError if the file is no such state."""
+    """Return the state of the last rollout, or None if there is none. Raise RolloutError if the file is not valid."""
     try:
         state = json.loads(file.read_text(encoding="utf-8"))
         if {"id", "digest", "result"} <= state.keys() and all("state" in each for each in state["clusters"].values()):
             return state
-        raise ValueError("it is another kind of file")
+        raise ValueError("keys are missing")
     except FileNotFoundError:
         return None
     except (OSError, ValueError, AttributeError, KeyError) as error:
         raise RolloutError(
-            f"{file} does not say how far the last rollout came ({error}); to begin from the start, delete it"
+            f"{file} is not the state of a rollout ({error}). To start with the first ring, delete the file"
         ) from error
 
 
 def save_state(file: Path, state: Mapping[str, Any]) -> None:
-    """Write a state in one step. Raises RolloutError, after which nothing more may be begun."""
+    """Write a state atomically. Raise RolloutError if that fails; then no further cluster may start."""
     try:
         replace_file(file, json.dumps(state, indent=1) + "\n")
     except OSError as error:
         raise RolloutError(
-            f"how far the rollout came cannot be written to {file}: {error.strerror or error}. Make room and run it "
-            "again: it goes on where it was, and clusters whose end could not be written down are done again"
+            f"the state of the rollout cannot be written to {file}: {error.strerror or error}. Free disk space and run "
+            "it again: it continues, and repeats clusters whose end is not in the file"
         ) from error
 
 
-def goes_on(state: Mapping[str, Any] | None, digest: str) -> str:
-    """Why a rollout begins anew; nothing if it goes on with the clusters that have not passed."""
+def restart_reason(state: Mapping[str, Any] | None, digest: str) -> str:
+    """Return why a rollout starts with the first ring, or "" if it continues an unfinished one."""
     if state is None:
-        return "there is no earlier one"
+        return "there is no earlier rollout"
     if state["result"] == "done":
-        return "the last one was done"
+        return "the last rollout is done"
     if state["digest"] != digest:
-        return "inventory, variables, clusters or collection are not those of the last one, which was not finished"
+        return "inventory, variables, clusters or collection have changed since the last, unfinished rollout"
     return ""
 
 
 def resume(state: dict[str, Any]) -> list[str]:
-    """Make a state of an unfinished rollout ready to go on; names the clusters that have passed already."""
+    """Reset the state of an unfinished rollout so that it can continue. Return the clusters that already passed."""
     state |= {"ended": None, "result": "unfinished"}
     for name, entry in state["clusters"].items():
         if entry["state"] != "passed":
@@ -112,17 +112,17 @@ def resume(state: dict[str, Any]) -> list[str]:
 
 
 def left_out(state: Mapping[str, Any] | None, rings: Iterable[Ring]) -> str:
-    """Clusters that have not passed in the last rollout and are not in this one, with how they ended there."""
+    """Return the clusters that did not pass in the last rollout and are not in this one, with their last states."""
     known = {target.name for ring in rings for target in ring.targets}
     last = state["clusters"] if state else {}
-    open_ends = {name: entry["state"] for name, entry in last.items() if name not in known}
-    return ", ".join(f"{name} ({ended})" for name, ended in open_ends.items() if ended != "passed")
+    states = {name: entry["state"] for name, entry in last.items() if name not in known}
+    return ", ".join(f"{name} ({state})" for name, state in states.items() if state != "passed")
 
 
 def files_below(places: Iterable[Path]) -> Iterator[Path]:
-    """Files at places and below them, in an order that does not change."""
+    """Return files at ``places`` and below them, in a stable order."""
     for place in places:
-        # Folders of variables may be links, so that environments share them.
+        # Environments may share folders of variables through symbolic links.
         below = (Path(top) / name for top, _unused, names in os.walk(place, followlinks=True) for name in names)
         for path in [place] if place.is_file() else sorted(below):
             if path.is_file() and not path.name.startswith(".") and not path.name.endswith(NOT_INPUTS):
@@ -130,7 +130,7 @@ def files_below(places: Iterable[Path]) -> Iterator[Path]:
 
 
 def inventory_places(sources: Iterable[str]) -> list[Path]:
-    """What an inventory is made of: its sources, and the folders of variables beside those that are files."""
+    """Return the sources of an inventory, and the folders of variables beside sources that are files."""
     places: list[Path] = []
     for source in map(Path, sources):
         places.append(source)
@@ -140,7 +140,7 @@ def inventory_places(sources: Iterable[str]) -> list[Path]:
 
 
 def digest_of(places: Iterable[Path], *others: object) -> str:
-    """What changes when a file or one of the other values does; secrets among them cannot be told from it."""
+    """Return a digest of all files and other values. Secrets among the values cannot be read from it."""
     total = hashlib.sha256(json.dumps(others, sort_keys=True, default=str).encode())
     for file in files_below(places):
         total.update(f"\0{file}\0".encode() + hashlib.sha256(file.read_bytes()).digest())
@@ -151,10 +151,10 @@ def digest_of(places: Iterable[Path], *others: object) -> str:
 
 
 class Rollout:
-    """One rollout. ``state`` is kept up to date, and given to ``save`` before and after every step.
+    """One rollout. It updates ``state`` and calls ``save`` with it before and after every step.
 
-    ``work`` and ``undo`` are called in threads of their own; ``wanted`` tells whether to go on, and ``stop`` has all
-    running work end.
+    ``work`` and ``undo`` run in threads. ``wanted`` returns whether the rollout may continue, ``stop`` ends all running
+    work.
     """
 
     def __init__(
@@ -178,9 +178,9 @@ class Rollout:
         self._now = now
 
     def run(self, rings: Sequence[Ring]) -> str:
-        """Work on all rings in order; return done, halted or interrupted.
+        """Run all rings in order; return done, halted or interrupted.
 
-        Raises what ``save`` does, when all that was running has ended.
+        Raise the exceptions of ``save``, after all running work has ended.
         """
         result = "done"
         for ring in sorted(rings, key=lambda ring: ring.number):
@@ -228,9 +228,9 @@ class Rollout:
         return "done" if failures <= ring.max_failures else "halted"
 
     def _one(self, ring: Ring, target: Target) -> tuple[Outcome, str]:
-        """Work on a cluster, and undo it if it failed and the ring wants so. Runs in a thread of its own."""
+        """Change a cluster, and roll it back if it failed and the ring says so. Runs in its own thread."""
         title = f"ring {ring.number} {target.name}:"
-        self._say(f"{title} begins")
+        self._say(f"{title} started")
         outcome = self._work(ring, target)
         took = f"after {outcome.seconds:.0f} s, changed={outcome.changed}"
         if outcome.state == "passed":
@@ -240,13 +240,13 @@ class Rollout:
         self._say(f"{title} failed {took}: {outcome.reason}")
         if not ring.roll_back or not self._wanted():
             return outcome, "failed"
-        self._say(f"{title} is rolled back")
+        self._say(f"{title} rollback started")
         undone = self._undo(ring, target)
         if undone.state == "passed":
-            self._say(f"{title} was rolled back in {undone.seconds:.0f} s, changed={undone.changed}")
+            self._say(f"{title} rolled back after {undone.seconds:.0f} s, changed={undone.changed}")
             return outcome, "rolled back"
-        reason = f"{outcome.reason}; it could not be rolled back: {undone.reason}"
-        self._say(f"{title} could not be rolled back: {undone.reason}")
+        reason = f"{outcome.reason}; rollback failed: {undone.reason}"
+        self._say(f"{title} rollback failed: {undone.reason}")
         return Outcome("failed", outcome.changed, outcome.seconds, reason), "failed"
 
     def _note(self, name: str, **entry: object) -> None:
@@ -255,25 +255,25 @@ class Rollout:
 
 
 def record_of(state: Mapping[str, Any], records: Iterable[Record]) -> Record:
-    """The record of a rollout: those of its children, and what they do not know, such as who was never begun."""
+    """Return the record of a rollout: the merged records of its children, and clusters that never started."""
     about = {"id": state["id"], "started": state["started"], "ended": state["ended"]}
     own: Record = {**about, "playbook": "rollout", "check": False, "clusters": {}, "phases": [], "changes": []}
     own |= {"failures": [], "results": []}
     parts = list(records)
-    told = {failure["cluster"] for part in parts for failure in part["failures"]}
+    reported = {failure["cluster"] for part in parts for failure in part["failures"]}
     for name, entry in state["clusters"].items():
         ended = {"passed": "ok", "waiting": "not started"}.get(entry["state"], "failed")
         own["clusters"][name] = {"ring": entry["ring"], "environment": None, "state": ended}
         text = f"ring {entry['ring']}: {entry['state']}"
         own["results"].append({"cluster": name, "kind": "rollout", "ok": ended == "ok", "text": text})
-        if ended == "failed" and name not in told:
+        if ended == "failed" and name not in reported:
             message = entry.get("reason") or entry["state"]
             own["failures"].append({"cluster": name, "host": name, "task": "rollout", "message": message})
     return merge([own, *parts], **about)
 
 
 def describe(state: Mapping[str, Any]) -> str:
-    """How a rollout stands, ring by ring, for a person."""
+    """Return the state of a rollout as lines for people, ring by ring."""
     lines = [f"rollout {state['id']}: {state['result']}"]
     width = max(map(len, state["clusters"]), default=0)
     for name, entry in sorted(state["clusters"].items(), key=lambda item: item[1]["ring"]):

@@ -117,7 +117,7 @@ FULL = patient("full", Finding("limits", "broken", "20 of at most 20", "max_reac
         ((), True, "0 with"),
         ((WELL, FULL), True, "2 with metrics and autoscaler"),
         ((WELL, ILL), False, "ill, series: series_absent: "),
-        ((UNTOLD,), False, "untold, values: not known (its pods are ready for less than 30 s)"),
+        ((UNTOLD,), False, "untold, values: cause unknown (its pods are ready for less than 30 s)"),
     ],
 )
 def test_an_app_is_well_when_it_has_its_metric_and_can_scale(apps: tuple[Patient, ...], ok: bool, words: str) -> None:
@@ -147,7 +147,7 @@ def test_only_alerts_that_did_not_fire_before_count() -> None:
         assert f"new: {new['alertname']}" in found.evidence
     unknown = gate.look_at_alerts(fire(OLD), None)
     assert not unknown.ok
-    assert "what fired before the run is not known" in unknown.evidence
+    assert "the alerts before the run are unknown" in unknown.evidence
 
 
 def test_a_prometheus_that_cannot_tell_is_no_silence() -> None:

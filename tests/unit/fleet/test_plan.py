@@ -45,7 +45,7 @@ def test_clusters_that_change_alike_are_told_together() -> None:
         "",
         "four: nothing to do",
         "",
-        "five: not known to its end: no route",
+        "five: plan incomplete: no route",
     ]
 
 

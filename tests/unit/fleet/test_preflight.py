@@ -22,8 +22,8 @@ ROLES: dict[str, dict[str, Any]] = {
 @pytest.mark.parametrize(
     ("name", "text"),
     [
-        ("hpa_metric", "is not there any more; say autoscaled_apps"),
-        ("hpa_target", "is not there any more; say demo_app_target, or autoscaled_apps for an app of your own"),
+        ("hpa_metric", "was removed; use autoscaled_apps"),
+        ("hpa_target", "was removed; use demo_app_target, or autoscaled_apps for an app of your own"),
         ("hpa_max_replcas", "role hpa has no such variable; did you mean hpa_max_replicas?"),
         (
             "prometheus_adapter_ruls",
@@ -232,20 +232,20 @@ def test_variables_of_a_cluster_that_belong_to_no_role_have_values_that_are_allo
         ({"webhook_configs": [{"url": "https://hooks.example/hunter2"}]}, {}, None),
         ({}, {}, None),
         ({"webhok_configs": [{"url": "hunter2"}]}, {}, "alertmanager_receiver.webhok_configs: .+ webhook_configs?"),
-        ({"hunter2": []}, {}, "there are discord_configs, email_configs"),
+        ({"hunter2": []}, {}, "allowed: discord_configs, email_configs"),
         (
             {"webhook_configs": [{"url": "hunter2"}]},
             {},
             r"alertmanager_receiver.webhook_configs\[0\].url: must be a URL",
         ),
         ({"webhook_configs": {"url": "hunter2"}}, {}, "alertmanager_receiver.webhook_configs: must be a list"),
-        ({"slack_configs": [{}]}, {"route": {}}, "set one of the two"),
+        ({"slack_configs": [{}]}, {"route": {}}, "set only one of the two"),
         ({}, {"receivers": [{"name": "a"}]}, "alertmanager_config.route.receiver: must name one of"),
         ({}, {"receivers": ["hunter2"]}, "alertmanager_config.receivers: must be dictionaries"),
         (
             {},
             {"receivers": [{"name": "a"}], "route": {"receiver": "a", "routes": [{"receiver": "b"}]}},
-            r"alertmanager_config.route.routes\[0\].receiver = 'b': is none of the receivers a",
+            r"alertmanager_config.route.routes\[0\].receiver = 'b': is not one of the receivers a",
         ),
         (
             {},

@@ -127,7 +127,7 @@ def test_only_what_failed_is_rolled_back() -> None:
     assert fleet.roll(ring(0, 3, parallel=3, roll_back=True), ring(1, 1)) == "halted"
     assert sorted(fleet.undone) == ["r0c0", "r0c2"]
     assert fleet.states == {"r0c0": "rolled back", "r0c1": "passed", "r0c2": "failed", "r1c0": "waiting"}
-    assert fleet.state["clusters"]["r0c2"]["reason"] == "r0c2 is ill; it could not be rolled back: no answer"
+    assert fleet.state["clusters"]["r0c2"]["reason"] == "r0c2 is ill; rollback failed: no answer"
 
 
 def test_every_step_is_on_disk_before_the_next() -> None:
@@ -163,15 +163,15 @@ def test_what_passed_is_not_done_again(tmp_path: Path) -> None:
     rollout.save_state(file, fleet.state)
     state = rollout.read_state(file)
     assert state
-    assert rollout.goes_on(state, "d") == ""
-    assert "inventory, variables, clusters or collection" in rollout.goes_on(state, "other")
+    assert rollout.restart_reason(state, "d") == ""
+    assert "inventory, variables, clusters or collection" in rollout.restart_reason(state, "other")
     assert rollout.resume(state) == ["r0c0", "r0c1"]
     again = Fleet()
     assert again.roll(*rings, state=state) == "done"
     assert again.begun == ["r1c0", "r1c1"]
     assert "reason" not in rollout.new_state("r", "d", rings, 0)["clusters"]["r1c0"]
-    assert rollout.goes_on(again.state, "d") == "the last one was done"
-    assert rollout.goes_on(None, "d") == "there is no earlier one"
+    assert rollout.restart_reason(again.state, "d") == "the last rollout is done"
+    assert rollout.restart_reason(None, "d") == "there is no earlier rollout"
 
 
 def test_a_killed_rollout_goes_on_with_what_was_running() -> None:
@@ -204,7 +204,7 @@ def test_a_full_disk_begins_nothing_and_counts_nothing(again: bool, tmp_path: Pa
     assert known
     # What can be written again later is so.
     assert {entry["state"] for entry in known["clusters"].values()} == {"passed" if again else "running", "waiting"}
-    assert rollout.goes_on(known, "d") == ""
+    assert rollout.restart_reason(known, "d") == ""
     assert rollout.resume(known) == (["r0c0", "r0c1"] if again else [])
 
 
@@ -228,7 +228,7 @@ def test_a_disk_that_is_full_is_named_and_leaves_the_last_state(tmp_path: Path) 
             (disk / "other").write_bytes(b"0" * 20000)
         state["clusters"]["r0c0"]["reason"] = "x" * 5000
         with pytest.raises(
-            RolloutError, match=r"cannot be written to .*rollout.json: No space left on device. Make room"
+            RolloutError, match=r"cannot be written to .*rollout.json: No space left on device. Free disk space"
         ):
             rollout.save_state(file, state)
         assert rollout.read_state(file) == rollout.new_state("r1", "d", [ring(0, 2)], 0.0)
@@ -239,7 +239,7 @@ def test_a_state_that_is_none_is_refused_by_name(content: str, tmp_path: Path) -
     file = tmp_path / "rollout.json"
     assert rollout.read_state(file) is None
     file.write_text(content)
-    with pytest.raises(RolloutError, match=r"rollout.json does not say .* delete it"):
+    with pytest.raises(RolloutError, match=r"rollout.json is not the state .* delete the file"):
         rollout.read_state(file)
 
 

@@ -177,7 +177,7 @@ def test_a_failure_halts_with_its_reason_and_the_same_command_goes_on(fleet: Fle
     (fleet.folder / "cured").touch()
     status, said = fleet.run()
     assert status == 0, said
-    assert f"rollout {first} goes on; have passed already, and are left alone: b" in said
+    assert f"rollout {first} continues; clusters that already passed: b" in said
     assert fleet.marks == ["a", "c"]
     assert fleet.state["id"] == first
 
@@ -187,10 +187,10 @@ def test_other_inputs_begin_anew_and_other_terms_do_not(fleet: Fleet) -> None:
     fleet.set("all", marks=str(fleet.folder / "marks"), rollout_parallel=1)
     assert fleet.run()[0] == 2
     _unused, said = fleet.run("-e", "rollout_parallel=2")
-    assert "goes on; have passed already, and are left alone: none" in said
+    assert "continues; clusters that already passed: none" in said
     status, said = fleet.run("-e", "else=1", "--limit", "ring_1")
     assert status == 0, said
-    assert "begins with the first ring: inventory, variables, clusters or collection are not those" in said
+    assert "starts with the first ring: inventory, variables, clusters or collection have changed" in said
     assert list(fleet.states) == ["c"]
 
 
@@ -238,7 +238,7 @@ def test_a_cluster_that_hangs_fails_in_time_and_leaves_nothing_behind(fleet: Fle
     assert status == 2
     assert fleet.states == {"a": "failed", "b": "passed", "c": "passed"}
     assert "it had not ended after 15 s (rollout_timeout)" in said
-    assert "The rollout went through; 1 of 3 clusters have not passed." in said
+    assert "The rollout is done; 1 of 3 clusters have not passed." in said
 
 
 @pytest.mark.parametrize("how", ["ctrl-c", "term", "kill", "kill worker"])
@@ -249,7 +249,7 @@ def test_a_rollout_that_is_ended_takes_its_children_along_and_goes_on_later(flee
     if how == "ctrl-c":
         other, said = fleet.run()
         assert other == 2
-        assert "another rollout works on this fleet" in said
+        assert "another rollout runs on this fleet" in said
         os.killpg(process.pid, signal.SIGINT)
     elif how == "kill worker":
         workers = subprocess.run(["pgrep", "-P", str(process.pid)], capture_output=True, text=True, check=True).stdout
@@ -266,7 +266,7 @@ def test_a_rollout_that_is_ended_takes_its_children_along_and_goes_on_later(flee
         (fleet.folder / "quick").touch()
         status, said = fleet.run()
         assert status == 0, said
-        assert "goes on; have passed already, and are left alone: b" in said
+        assert "continues; clusters that already passed: b" in said
 
 
 def test_wrong_terms_and_a_file_that_is_none_are_named_before_anything_begins(fleet: Fleet) -> None:
@@ -282,14 +282,14 @@ def test_wrong_terms_and_a_file_that_is_none_are_named_before_anything_begins(fl
     fleet.file.write_text("half")
     status, said = fleet.run()
     assert status == 2
-    assert "does not say how far the last rollout came" in " ".join(said.split())
+    assert "is not the state of a rollout" in " ".join(said.split())
     assert fleet.marks == []
 
 
 def test_check_mode_says_the_order_and_begins_nothing(fleet: Fleet) -> None:
     status, said = fleet.run("--check")
     assert status == 0, said
-    assert "ring 0: a, b; 5 at a time; 0 may fail, then it halts" in said
+    assert "ring 0: a, b; 5 at a time; halts if more than 0 fail" in said
     assert not fleet.file.exists()
     assert fleet.marks == []
 
@@ -324,7 +324,7 @@ def test_a_full_disk_is_said_and_nothing_counts_as_success(fleet: Fleet) -> None
         filler.unlink()
         status, said = fleet.run()
         assert status == 0, said
-        assert "goes on; have passed already, and are left alone: none" in said
+        assert "continues; clusters that already passed: none" in said
 
 
 # -- the parts ---------------------------------------------------------------------------------------------------------
@@ -343,7 +343,7 @@ def test_children_are_told_what_the_run_was_told() -> None:
     assert tag_options(told) == ["--tags=hpa,grafana", "--skip-tags=verify"]
     assert tag_options({"tags": ["all"], "skip_tags": ()}) == []
     for asked in ({"ask_vault_pass": True}, {"ask_pass": True}, {"become_ask_pass": True}, {"vault_ids": ["a@prompt"]}):
-        with pytest.raises(ChildError, match="cannot ask"):
+        with pytest.raises(ChildError, match="cannot prompt"):
             child_options(asked)
 
 
@@ -382,7 +382,7 @@ def test_a_child_that_cannot_be_started_has_failed(tmp_path: Path) -> None:
     files = Files(tmp_path / "none/log", tmp_path / "record")
     outcome = Children(print).run([], "a", "a", files, {}, 5)
     assert outcome.state == "failed"
-    assert "cannot be run: [Errno 2]" in outcome.reason
+    assert "cannot start: [Errno 2]" in outcome.reason
 
 
 STUBBORN = "import signal, subprocess, sys, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
