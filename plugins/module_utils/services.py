@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What ails the services of a node, in their own last words. Runs on machines: Python 3.9, standard library."""
+"""Read the errors of a node's services from their logs. Runs on machines: Python 3.9, standard library."""
 
 from __future__ import annotations
 
@@ -9,29 +9,29 @@ from collections.abc import Callable
 from pathlib import Path
 
 UNITS = ("containerd.service", "kubelet.service")
-#: Last lines of a service that does not run, errors of one that does, last lines of a container that ended.
+#: Limits of the output: log lines of a stopped service, errors of a running service, log lines of an ended container.
 JOURNAL_LINES = 12
 ERROR_LINES = 6
 CONTAINER_LINES = 5
-#: How far back errors are looked for, in lines of the journal.
+#: Lines of the journal that are searched for errors.
 JOURNAL_DEPTH = 300
 LENGTH = 400
-#: Kubernetes' programs write severity, date, time, process and place before the message: E1121 10:00:00.0 1 x.go:1] …
+#: Prefix of Kubernetes' programs, severity, date, time, process and source file: E1121 10:00:00.0 1 x.go:1] …
 _ERROR = re.compile(r"[EF]\d{4} [\d:.]+ +\d+ (?P<message>\S+\] .*)")
 _INFORMATION = re.compile(r"I\d{4} ")
-#: The runtime writes time, stream and whether the line is complete before what a container said.
-_SAID = re.compile(r"\S+ (?:stdout|stderr) [FP] (?P<message>.*)")
+#: Prefix of the container runtime: time, stream, and F for a full line or P for a part of one.
+_LOG_LINE = re.compile(r"\S+ (?:stdout|stderr) [FP] (?P<message>.*)")
 
-#: Runs a command and gives what it wrote to standard output; its status does not matter.
+#: Runs a command and returns its standard output, whatever its exit status.
 Run = Callable[[list[str]], str]
 
 
 def service_troubles(run: Run) -> list[str]:
-    """Return what is wrong with containerd and kubelet: their state and last words, or the errors of one that runs."""
+    """Return state and last log lines of containerd and kubelet, or the last errors of one that runs."""
     lines: list[str] = []
     for unit in UNITS:
-        shown = run(["systemctl", "show", unit, "--property=ActiveState,SubState,Result,ExecMainStatus,NRestarts"])
-        facts = dict(line.partition("=")[::2] for line in shown.splitlines())
+        properties = run(["systemctl", "show", unit, "--property=ActiveState,SubState,Result,ExecMainStatus,NRestarts"])
+        facts = dict(line.partition("=")[::2] for line in properties.splitlines())
         active, restarts = facts.get("ActiveState"), int(facts.get("NRestarts") or 0)
         if active == "active" and not restarts:
             errors = journal_errors(journal(run, unit, JOURNAL_DEPTH))
@@ -40,7 +40,7 @@ def service_troubles(run: Run) -> list[str]:
         state = f"{active} ({facts.get('SubState')})"
         lines.append(f"{unit} is {state}, restarts: {restarts}, last exit status {facts.get('ExecMainStatus')}:")
         last = journal(run, unit, JOURNAL_LINES)
-        # What ended it is seldom among what it was glad to tell.
+        # The cause of an exit is rarely logged at info level, so drop info lines.
         lines += [line for line in last if not _INFORMATION.match(line)] or last
     return lines
 
@@ -52,29 +52,29 @@ def journal(run: Run, unit: str, count: int) -> list[str]:
 
 
 def journal_errors(lines: list[str]) -> list[str]:
-    """Return the last different errors among lines of a Kubernetes program, oldest first."""
-    messages = [found.group("message") for line in lines if (found := _ERROR.match(line))]
-    # Of what is said again and again, the last time counts.
-    different = list(dict.fromkeys(reversed(messages)))[:ERROR_LINES]
-    return [_cut(line) for line in reversed(different)]
+    """Return the last distinct errors in log lines of a Kubernetes program, oldest first."""
+    messages = [match.group("message") for line in lines if (match := _ERROR.match(line))]
+    # Keep only the last of repeated messages.
+    distinct = list(dict.fromkeys(reversed(messages)))[:ERROR_LINES]
+    return [_cut(line) for line in reversed(distinct)]
 
 
 def ended_containers(since: float, logs: Path = Path("/var/log/pods")) -> list[str]:
-    """Return the last words of the control plane's containers that ended and were started again after ``since``.
+    """Return the last log lines of control-plane containers that restarted after ``since`` (seconds since 1970).
 
-    ``since`` is in seconds since 1970. The kubelet counts the starts of a container in the names of its logs.
+    The kubelet counts the starts of a container in the names of its logs.
     """
     lines: list[str] = []
     for container in sorted(logs.glob("kube-system_*/*")):
         names = sorted((file for file in container.glob("*.log") if file.stem.isdigit()), key=lambda x: int(x.stem))
-        again = [file for file in names if int(file.stem) > 0 and file.stat().st_mtime >= since]
-        if not again:
+        starts = [file for file in names if int(file.stem) > 0 and file.stat().st_mtime >= since]
+        if not starts:
             continue
-        # The newest one may have been started just now and have said nothing yet.
+        # The newest log is empty if the container has just started. Then read the log before.
         text = next((text for file in reversed(names) if (text := file.read_text(errors="replace").strip())), "")
-        said = [found.group("message") for line in text.splitlines() if (found := _SAID.match(line))]
-        lines.append(f"container {container.name} ended and was started {again[-1].stem} times more; its last words:")
-        lines += [_cut(line) for line in said[-CONTAINER_LINES:]]
+        messages = [match.group("message") for line in text.splitlines() if (match := _LOG_LINE.match(line))]
+        lines.append(f"container {container.name} ended and was started {starts[-1].stem} times more; last log lines:")
+        lines += [_cut(line) for line in messages[-CONTAINER_LINES:]]
     return lines
 
 
