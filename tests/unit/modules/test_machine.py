@@ -243,7 +243,7 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
     monkeypatch.setattr(machine_artifacts.shutil, "copyfile", fill)
     monkeypatch.setattr(machine_artifacts, "RECORD", tmp_path / "record")
     item = {"destination": str(tmp_path / "bin/kubelet"), "size": 50 * 1024**2, "sha256": ""}
-    with pytest.raises(FailedError, match=r"bin/kubelet: No space left on device\. .* this needs 50\.0 MiB: make room"):
+    with pytest.raises(FailedError, match=r"bin/kubelet: No space left on device\. .* this needs 50\.0 MiB\. Free space"):
         machine_artifacts.Installer(Module()).install(item, tmp_path / "source")
     assert list((tmp_path / "bin").iterdir()) == []
 
