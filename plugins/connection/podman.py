@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Reaches a podman container as fast as it can be reached: one call of podman per task."""
+"""Connect to a podman container with one call of podman per task."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ short_description: Run tasks in podman containers, with pipelining
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
-  - The connection of the same name in containers.podman copies every module into the container, in five calls.
-    This one hands it to the container's Python as input, in one, if pipelining is on.
+  - The connection of the same name in containers.podman copies every module into the container, with five calls of
+    podman. This connection sends the module to the container's Python as input, with one call, if pipelining is on.
 options:
   remote_addr:
     description: Name or ID of the container.
@@ -22,7 +22,7 @@ options:
       - name: ansible_host
       - name: ansible_podman_host
   remote_user:
-    description: User in the container; that of the container by default.
+    description: User in the container. Defaults to the user of the container's image.
     type: str
     ini:
       - section: defaults
@@ -32,7 +32,7 @@ options:
     vars:
       - name: ansible_user
   podman_extra_args:
-    description: More arguments for podman, before its subcommand.
+    description: Arguments for podman, before its subcommand.
     type: str
     default: ""
     vars:
@@ -63,19 +63,19 @@ from ansible_collections.containers.podman.plugins.connection.podman import Conn
 
 
 class Connection(PodmanConnection):
-    """The connection of containers.podman, but a command gets its input."""
+    """The connection of containers.podman, with input for commands."""
 
     transport = "kubescale.fleet.podman"
     has_pipelining = True
 
     def _connect(self) -> Connection:
-        # Mounting the container's file system is only of use for copying files; podman copies them without.
+        # Only copying files needs the container's file system mounted, and podman can copy them without a mount.
         self._connected = True
         return self
 
     @ensure_connect
     def exec_command(self, cmd: str, in_data: bytes | None = None, sudoable: bool = False) -> tuple[int, bytes, bytes]:
-        """Run a command in the container; return its exit status, output and error output."""
+        """Run a command in the container. Return its exit status, output and error output."""
         options = ["exec", "--interactive"]
         if self.user:
             options += ["--user", self.user]

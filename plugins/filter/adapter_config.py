@@ -11,7 +11,7 @@ author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
   - Takes entries of C(autoscaled_apps) and returns the configuration of prometheus-adapter that serves their metrics.
-  - Wrong entries are an error that lists each of them.
+  - Fails if entries are wrong, with an error for each of them.
 positional: rules
 options:
   _input:

@@ -10,8 +10,8 @@ short_description: Objects of autoscaled apps
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
-  - Takes entries of C(autoscaled_apps) and returns their autoscalers, alerts, and what Prometheus needs to scrape them.
-  - Wrong entries are an error that lists each of them.
+  - Takes entries of C(autoscaled_apps) and returns their autoscalers, alerts and scrape jobs.
+  - Fails if entries are wrong, with an error for each of them.
 options:
   _input:
     description: The entries.
@@ -20,14 +20,14 @@ options:
     required: true
   flavor:
     description:
-      - How Prometheus is run. If it is empty, this collection runs no Prometheus, and only autoscalers are returned.
+      - Flavour of Prometheus. If it is empty, the collection runs no Prometheus, and only autoscalers are returned.
     type: str
     default: operator
     choices: [operator, standalone, '']
 """
 
 EXAMPLES = r"""
-- name: Apply what the apps need
+- name: Apply the objects of the apps
   kubescale.fleet.apply_set:
     name: hpa
     kubeconfig: "{{ cluster_kubeconfig }}"

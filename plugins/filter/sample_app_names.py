@@ -11,7 +11,7 @@ author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
   - Takes the variable C(sample_apps), a list or the text of a list in YAML, which C(-e sample_apps=[node,spring]) sets.
-  - An unknown name is an error that lists the known ones.
+  - Fails for an unknown name, with the known names.
 options:
   _input:
     description: The variable.

@@ -28,7 +28,7 @@ EXAMPLES = r"""
 RETURN = r"""
 _raw:
   description: >-
-    Dictionaries with C(namespace), C(request) and C(series) (empty for apps that the collection does not bring),
+    Dictionaries with C(namespace), C(request) and C(series) (empty for users' own apps),
     C(rate) and C(weight).
   type: list
   elements: dict
@@ -50,7 +50,7 @@ class LookupModule(LookupBase):
     def run(
         self, terms: list[str], variables: Mapping[str, Any] | None = None, **kwargs: object
     ) -> list[dict[str, Any]]:
-        """Return the load of each app; an unknown name is an error that lists the known ones."""
+        """Return the load of each app. Raise AnsibleLookupError for an unknown name, with the known names."""
         apps = lookup_loader.get("kubescale.fleet.autoscaled_apps", loader=self._loader, templar=self._templar)
         entries = apps.run([], variables)
         known = [entry["name"] for entry in entries]

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Where the controller's cache keeps a component."""
+"""Return the folder of a component in the controller's cache."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: artifact
 short_description: Folder of a component in the controller's cache
 description:
-  - Returns the folder in which the cache keeps each component, in the pinned version or that of C(artifacts_versions).
+  - Returns the folder of each component in the cache, for the version of C(artifacts_versions), or else the pinned one.
   - The folder exists once the role C(artifacts) has run.
 author: kubescale founders (@kubescale)
 options:
@@ -48,10 +48,10 @@ class LookupModule(LookupBase):
     """The lookup kubescale.fleet.artifact."""
 
     def run(self, terms: list[str], variables: Mapping[str, Any] | None = None, **kwargs: object) -> list[str]:
-        """Return the folder of each component; an unknown name is an error that lists the known ones."""
+        """Return the folder of each component. Raise AnsibleLookupError for an unknown name, with the known names."""
         try:
-            given = (variables or {}).get("artifacts_versions")
-            versions = self._templar.template(given) if given else {}
+            setting = (variables or {}).get("artifacts_versions")
+            versions = self._templar.template(setting) if setting else {}
             cache = Cache(cache_directory(), versioned_pins(versions, catalogue()), machine_architecture())
             return [str(cache.component(name)) for name in terms]
         except ArtifactError as error:

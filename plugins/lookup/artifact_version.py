@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""The version of a component that a run installs."""
+"""Return the version of a component that a run installs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ DOCUMENTATION = r"""
 name: artifact_version
 short_description: Version of a component
 description:
-  - Returns the version of each component that C(artifacts_versions) gives, or else the pinned one.
+  - Returns the version of each component from C(artifacts_versions), or else the pinned version.
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 options:
@@ -46,10 +46,10 @@ class LookupModule(LookupBase):
     """The lookup kubescale.fleet.artifact_version."""
 
     def run(self, terms: list[str], variables: Mapping[str, Any] | None = None, **kwargs: object) -> list[str]:
-        """Return the version of each component; an unknown name is an error that lists the known ones."""
+        """Return the version of each component. Raise AnsibleLookupError for an unknown name, with the known names."""
         try:
-            given = (variables or {}).get("artifacts_versions")
-            versions = self._templar.template(given) if given else {}
+            setting = (variables or {}).get("artifacts_versions")
+            versions = self._templar.template(setting) if setting else {}
             components = versioned_pins(versions, catalogue())["components"]
         except ArtifactError as error:
             raise AnsibleLookupError(str(error)) from error

@@ -8,8 +8,8 @@ DOCUMENTATION = r"""
 name: autoscaled_apps
 short_description: All autoscaled apps of a cluster
 description:
-  - Returns the entries of the cluster's variable C(autoscaled_apps), then those of the collection's own apps (demo app
-    and sample apps) that the cluster has.
+  - Returns the entries of the cluster's variable C(autoscaled_apps), then the entries of the demo app and the sample
+    apps, if the cluster has them.
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 options:
@@ -50,7 +50,7 @@ class LookupModule(LookupBase):
     def run(
         self, terms: list[str] | None = None, variables: Mapping[str, Any] | None = None, **kwargs: object
     ) -> list[Any]:
-        """Return the entries. A variable that is not set has the default of the role that makes the app."""
+        """Return the entries. A variable that is not set has the default of the app's role."""
         try:
             value = reader(variables or {}, self._templar.template, self._loader.load_from_file)
             return [entry for entry, _unused in all_entries(value)]

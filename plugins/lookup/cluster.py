@@ -1,26 +1,26 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What the variables of a cluster decide, with the defaults of all roles."""
+"""Return the facts that follow from a cluster's variables and the defaults of all roles."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: cluster
-short_description: What the variables of a cluster decide
+short_description: Facts that follow from the variables of a cluster
 description:
-  - Returns how Prometheus is run on a cluster, which components the cluster has, and who serves which API, from the
-    cluster's variables and the defaults of all roles. So a role needs no default of another role's variable.
+  - Returns the flavour of Prometheus, the components of the cluster, and the servers of the metrics APIs, from the
+    cluster's variables and the defaults of all roles. So no role repeats a default of another role.
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 options:
   _terms:
-    description: Nothing.
+    description: Takes no terms.
     type: list
     elements: str
 """
 
 EXAMPLES = r"""
-- name: Show whether Prometheus' operator is there
+- name: Show whether the cluster has the Prometheus operator
   ansible.builtin.debug:
     msg: "{{ lookup('kubescale.fleet.cluster').prometheus == 'operator' }}"
 """
@@ -32,7 +32,7 @@ _raw:
   elements: dict
   contains:
     flavor:
-      description: How Prometheus is run, V(operator) or V(standalone).
+      description: Flavour of Prometheus, V(operator) or V(standalone).
       type: str
     prometheus:
       description: The flavour, or an empty text if C(prometheus_state) is V(absent).
@@ -41,7 +41,7 @@ _raw:
       description: Host name of Prometheus inside the cluster.
       type: str
     scrape_interval:
-      description: Seconds between two scrapes of a target whose monitor names no interval.
+      description: Seconds between two scrapes of a target whose monitor sets no interval.
       type: int
     high_availability:
       description: The variable C(high_availability).
@@ -53,11 +53,11 @@ _raw:
       description: Whether prometheus-adapter serves C(external.metrics.k8s.io).
       type: bool
     present:
-      description: The roles whose components the cluster has, in the order in which they are applied.
+      description: The roles whose components the cluster has, in the order of application.
       type: list
       elements: str
     jobs:
-      description: Those of C(present) for which a Prometheus without operator has a job.
+      description: The roles in C(present) for which a Prometheus without operator has a scrape job.
       type: list
       elements: str
     namespaces:
@@ -79,5 +79,5 @@ class LookupModule(LookupBase):
     def run(
         self, terms: list[str] | None = None, variables: Mapping[str, Any] | None = None, **kwargs: object
     ) -> list[dict[str, Any]]:
-        """Return the dictionary; see RETURN."""
+        """Return a list of one dictionary; see RETURN."""
         return [describe_cluster(variables or {}, self._templar.template)._asdict()]

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""A password that is made once and then kept in the cluster."""
+"""Return a password that a Secret in the cluster keeps, or a new one."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ DOCUMENTATION = r"""
 name: kept_secret
 short_description: Value in a Secret of the cluster, or a new random one
 description:
-  - Returns the value of each key of a Secret. A key that is not there yet gets a random value of 24 letters and digits,
-    different at each call; apply the Secret with it, and the next run finds it.
+  - Returns the value of each key of a Secret. For a key that the Secret lacks, returns 24 random letters and digits,
+    different at each call. Apply the Secret with that value, so that the next run reads it.
 author: kubescale founders (@kubescale)
 options:
   _terms:
@@ -18,7 +18,7 @@ options:
     elements: str
     required: true
   kubeconfig:
-    description: Path of the kubeconfig of the cluster. As long as there is no such file, all values are new.
+    description: Path of the kubeconfig of the cluster. If the file does not exist, all values are new.
     type: path
     required: true
   namespace:
@@ -32,7 +32,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Keep the password that is there
+- name: Keep the existing password
   ansible.builtin.set_fact:
     password: >-
       {{ lookup('kubescale.fleet.kept_secret', 'admin-password', kubeconfig=cluster_kubeconfig,
@@ -66,7 +66,7 @@ class LookupModule(LookupBase):
     """The lookup kubescale.fleet.kept_secret."""
 
     def run(self, terms: list[str], variables: Mapping[str, Any] | None = None, **kwargs: object) -> list[str]:
-        """Return the values; an unreachable cluster is an error, never a reason for a new value."""
+        """Return the values. Raise AnsibleLookupError if the cluster does not answer, to keep existing values."""
         self.set_options(var_options=variables, direct=kwargs)
         kubeconfig, namespace, name = (self.get_option(option) for option in ("kubeconfig", "namespace", "name"))
         secret = None
@@ -80,5 +80,5 @@ class LookupModule(LookupBase):
 
 
 def random_text() -> str:
-    """Letters and digits that nobody can guess."""
+    """Return LENGTH random letters and digits."""
     return "".join(secrets.choice(string.ascii_letters + string.digits) for _unused in range(LENGTH))

@@ -1,16 +1,16 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What metrics-server asks for, by the size of its cluster."""
+"""Return the resource requests of metrics-server for the size of a cluster."""
 
 from __future__ import annotations
 
 DOCUMENTATION = r"""
 name: metrics_server_resources
-short_description: Requests of metrics-server for the number of nodes that a cluster has
+short_description: Resource requests of metrics-server for the number of nodes of a cluster
 description:
-  - Counts the nodes of a cluster by its API, and returns the requests of CPU and memory that metrics-server needs for
-    them.
-  - A cluster that is not made yet counts as a small one.
+  - Reads the number of nodes from the API of a cluster, and returns the requests of CPU and memory that metrics-server
+    needs for them.
+  - A cluster whose kubeconfig does not exist yet counts as a small one.
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 options:
@@ -22,7 +22,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Show what metrics-server would ask for
+- name: Show the requests of metrics-server
   ansible.builtin.debug:
     msg: "{{ lookup('kubescale.fleet.metrics_server_resources', cluster_kubeconfig) }}"
 """
@@ -44,20 +44,20 @@ from ansible.plugins.lookup import LookupBase
 from ..plugin_utils.kube.client import RESTART, ApiError, connect
 from ..plugin_utils.kube.kubeconfig import KubeconfigError
 
-# What an idle one takes: millicores and MiB.
+# Use of an idle metrics-server, in millicores and MiB.
 IDLE_CPU = 40
 IDLE_MEMORY = 40
-# On top of that for each node, as upstream measured it.
+# Additional use for each node, as upstream measured it.
 NODE_CPU = 1
 NODE_MEMORY = 2
-# Nodes are counted by tens: not every node that joins starts metrics-server again.
+# Nodes are rounded up to tens, so that few of the nodes that join restart metrics-server.
 STEP = 10
 
 
 def requests_for(nodes: int) -> dict[str, Any]:
-    """Requests of a metrics-server that reads this many nodes."""
-    counted = max(1, -(-nodes // STEP)) * STEP
-    cpu, memory = IDLE_CPU + counted * NODE_CPU, IDLE_MEMORY + counted * NODE_MEMORY
+    """Return the requests of a metrics-server that reads this many nodes."""
+    rounded = max(1, -(-nodes // STEP)) * STEP
+    cpu, memory = IDLE_CPU + rounded * NODE_CPU, IDLE_MEMORY + rounded * NODE_MEMORY
     return {"requests": {"cpu": f"{cpu}m", "memory": f"{memory}Mi"}}
 
 

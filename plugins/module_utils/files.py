@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Files that are replaced in one step. Runs on machines: Python 3.9, standard library."""
+"""Replace files in one step. Runs on machines: Python 3.9, standard library."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pathlib import Path
 
 
 def replace_file(path: Path, text: str, mode: int = 0o644) -> None:
-    """Replace a file in one step, so that it is on disk when this returns. Make its folder if there is none.
+    """Replace a file in one step, and make its folder. The content is on disk when the function returns.
 
-    Before the file has its content, only its owner can read it, whatever ``mode`` is.
+    Only the owner can read the temporary file, whatever ``mode`` is.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.new")
-    # A killed run may have left a file, with another mode.
+    # A killed run may have left the file, with another mode.
     temporary.unlink(missing_ok=True)
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     try:

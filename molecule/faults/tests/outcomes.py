@@ -204,7 +204,7 @@ BARE = State(
     "bare machines",
     {
         "control_plane": fails(
-            "the machine is not prepared", CONTROL_PLANE, "kubeadm is not on this machine", "node_prep"
+            "the machine is not prepared", CONTROL_PLANE, "kubeadm is not installed on this machine", "node_prep"
         ),
         **dict.fromkeys(["worker", "cni", *METRICS_TAGS, *APP_TAGS, "verify", "load"], NO_CLUSTER),
         **SETTLED,

@@ -1,4 +1,4 @@
-"""What the variables of a cluster decide, with the defaults of all roles."""
+"""Facts that follow from the variables of a cluster and the defaults of all roles."""
 
 from __future__ import annotations
 

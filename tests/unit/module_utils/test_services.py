@@ -89,7 +89,7 @@ def test_containers_of_the_control_plane_that_ended(tmp_path: Path) -> None:
     # Of an attempt before this one.
     log("kube-scheduler-cp1", "kube-scheduler", 3, said("old"), 50)
     assert ended_containers(100, tmp_path) == [
-        "container kube-apiserver ended and was started 2 times more; its last words:",
+        "container kube-apiserver ended and was started 2 times more; last log lines:",
         "starting",
         "bind: address already in use",
     ]

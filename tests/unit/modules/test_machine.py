@@ -106,7 +106,7 @@ def test_a_good_machine_has_no_problems():
         ({"systemd": False}, "systemd"),
         ({"kernel": [3, 10]}, "3.10"),
         ({"family": "", "missing_packages": ["socat"]}, "Debian, Red Hat"),
-        ({"memory_mib": 900}, "900 MiB of memory; its part in the cluster needs 1700"),
+        ({"memory_mib": 900}, "900 MiB of memory; its role in the cluster needs 1700"),
         ({"free_mib": 10}, "10 MiB are free"),
         ({"swap": ["/dev/sda2"]}, "node_prep_tolerate_swap"),
         ({"listeners": {"10250": "nginx (process 17)"}}, "TCP port 10250 is taken by nginx (process 17)"),
@@ -243,7 +243,9 @@ def test_a_full_disk_leaves_nothing_half_written(tmp_path, monkeypatch):
     monkeypatch.setattr(machine_artifacts.shutil, "copyfile", fill)
     monkeypatch.setattr(machine_artifacts, "RECORD", tmp_path / "record")
     item = {"destination": str(tmp_path / "bin/kubelet"), "size": 50 * 1024**2, "sha256": ""}
-    with pytest.raises(FailedError, match=r"bin/kubelet: No space left on device\. .* this needs 50\.0 MiB: make room"):
+    with pytest.raises(
+        FailedError, match=r"bin/kubelet: No space left on device\. .* this needs 50\.0 MiB\. Free space"
+    ):
         machine_artifacts.Installer(Module()).install(item, tmp_path / "source")
     assert list((tmp_path / "bin").iterdir()) == []
 
