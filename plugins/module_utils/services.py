@@ -73,7 +73,7 @@ def ended_containers(since: float, logs: Path = Path("/var/log/pods")) -> list[s
         # The newest container may have logged nothing yet.
         text = next((text for file in reversed(names) if (text := file.read_text(errors="replace").strip())), "")
         said = [found.group("message") for line in text.splitlines() if (found := _SAID.match(line))]
-        lines.append(f"container {container.name} ended and was started {again[-1].stem} times more; its last words:")
+        lines.append(f"container {container.name} ended and was started {again[-1].stem} times more; last log lines:")
         lines += [_cut(line) for line in said[-CONTAINER_LINES:]]
     return lines
 

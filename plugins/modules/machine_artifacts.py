@@ -100,7 +100,7 @@ def room(folder: Path, size: int) -> str:
     """Return a message with the free space below a folder and the ``size`` in bytes that is needed."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     free = shutil.disk_usage(there).free
-    return f"{mebibytes(free)} are free below {folder}, and this needs {mebibytes(size)}: make room, and run again."
+    return f"{mebibytes(free)} are free below {folder}, and this needs {mebibytes(size)}. Free space and run again."
 
 
 def mebibytes(size: int) -> str:
