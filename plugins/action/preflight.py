@@ -19,6 +19,7 @@ from ..plugin_utils.common.action import Action, display
 from ..plugin_utils.common.entry import Findings
 from ..plugin_utils.common.origin import TEMPLATES_ALLOWED, where_in, where_set
 from ..plugin_utils.common.paths import COLLECTION
+from ..plugin_utils.common.text import first_names
 from ..plugin_utils.fleet import preflight
 from ..plugin_utils.fleet.preflight import Setting
 
@@ -115,13 +116,7 @@ class Problems:
 
     def lines(self) -> list[str]:
         """Return one line per error message."""
-        return [f"{text} [{self._name(hosts)}]" for text, hosts in self._hosts.items()]
-
-    @staticmethod
-    def _name(hosts: Sequence[str]) -> str:
-        if len(hosts) <= NAMED_HOSTS:
-            return ", ".join(hosts)
-        return f"{', '.join(hosts[: NAMED_HOSTS - 1])} and {len(hosts) - NAMED_HOSTS + 1} more"
+        return [f"{text} [{first_names(hosts, NAMED_HOSTS)}]" for text, hosts in self._hosts.items()]
 
 
 class ActionModule(Action):

@@ -11,19 +11,19 @@ short_description: Phases of a run, per cluster, with their times
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
-  - A phase is a role of a play. Tasks that a play runs outside its roles form a phase too, named after the play, or
-    after the task where the play has roles as well.
-  - Says when a phase starts and on which clusters, says what is still running when nothing was shown for a while, and
-    ends with one table of clusters and phases, with states and seconds. Works beside any stdout callback.
-  - Keeps a record of the run among the last 50 of the fleet, and draws them into C(fleet.html).
-  - The cluster of a host is its variable C(cluster_name) from the inventory, the host itself where there is none.
+  - A phase is a role of a play. Tasks outside roles form a phase as well. It has the name of the play, or of the task
+    if the play has roles.
+  - Shows the start of each phase with its clusters, and the running tasks after a time without output. Ends with one
+    table of clusters and phases, with states and seconds. Works beside any stdout callback.
+  - Keeps the records of the last 50 runs of the fleet, and writes them to C(fleet.html).
+  - The cluster of a host is its inventory variable C(cluster_name), or the host itself without that variable.
 requirements:
   - "C(callbacks_enabled = kubescale.fleet.phases) in ansible.cfg"
 options:
   heartbeat:
     description:
-      - Seconds without output after which a line says what is still running; the pauses grow to a minute.
-      - V(0) switches that off.
+      - Seconds without output after which a line shows the running tasks. The interval grows to a minute.
+      - V(0) disables these lines.
     type: int
     default: 8
     env:
@@ -70,13 +70,14 @@ EXAMPLES = r"""
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.plugins.callback import CallbackBase
 
 from ..plugin_utils.common.runs import run_id
+from ..plugin_utils.common.text import first_names
 from ..plugin_utils.fleet import run_record
 from ..plugin_utils.fleet.run_record import Phase, RunRecord
 from ..plugin_utils.report import fleet_report
@@ -98,14 +99,6 @@ def clock(seconds: float) -> str:
     """Return a duration in seconds as minutes and seconds: 83 becomes 01:23."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes:02d}:{rest:02d}"
-
-
-def name_some(names: Iterable[str]) -> str:
-    """Return a few names, and the number of the others."""
-    known = list(dict.fromkeys(names))
-    if len(known) <= NAMED_CLUSTERS:
-        return ", ".join(known)
-    return f"{', '.join(known[: NAMED_CLUSTERS - 1])} and {len(known) - NAMED_CLUSTERS + 1} more"
 
 
 class CallbackModule(CallbackBase):
@@ -213,7 +206,9 @@ class CallbackModule(CallbackBase):
         name, play = self._phase(task)
         if (name, play) != self._announced:
             self._announced = (name, play)
-            self._show(f"[{clock(now - self._started)}] {name}: {name_some(self._clusters_of_play())}")
+            self._show(
+                f"[{clock(now - self._started)}] {name}: {first_names(self._clusters_of_play(), NAMED_CLUSTERS)}"
+            )
         cluster = self._cluster(host)
         self._phases.setdefault((self._plays, name, cluster), Phase(name, play, cluster, now, now))
         self._running[host.name, task._uuid] = (now, task.get_name().strip(), host.name)
@@ -275,7 +270,7 @@ class CallbackModule(CallbackBase):
         if not running:
             return None
         begun, task, _host = running[0]
-        hosts = name_some(host for _begun, name, host in running if name == task)
+        hosts = first_names((host for _begun, name, host in running if name == task), NAMED_CLUSTERS)
         return f"[{clock(now - self._started)}]   still at '{task}' on {hosts} ({now - begun:.0f} s)"
 
     def _beat(self, stop: threading.Event, interval: int) -> None:
