@@ -21,6 +21,6 @@ class ActionModule(ClusterAction):
         result = {key: document[key] for key in ("components", "strays", "seconds")}
         if drift.in_sync:
             return result | {"msg": "in sync"}
-        # The document has been shown already.
+        # publish() has already shown the JSON document.
         text = f"{self.cluster}: not in sync" if args["output"] == "json" else text
         return result | {"failed": True, "msg": text}

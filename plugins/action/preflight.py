@@ -19,6 +19,7 @@ from ..plugin_utils.common.action import Action, display
 from ..plugin_utils.common.entry import Findings
 from ..plugin_utils.common.origin import TEMPLATES_ALLOWED, where_in, where_set
 from ..plugin_utils.common.paths import COLLECTION
+from ..plugin_utils.common.text import first_names
 from ..plugin_utils.fleet import preflight
 from ..plugin_utils.fleet.preflight import Setting
 
@@ -26,7 +27,7 @@ from ..plugin_utils.fleet.preflight import Setting
 MACHINE_ROLES = {"node_prep": "nodes", "control_plane": "control_plane", "worker": "workers"}
 API_GROUP = "clusters"
 NAMED_HOSTS = 4
-# What a type cannot say about the variables of one cluster: the check, and the variables it takes in this order.
+# Checks of one cluster's variables that types cannot express: the check, and its arguments in order.
 CHECKS: tuple[tuple[Callable[..., list[str]], tuple[str, ...]], ...] = (
     (preflight.check_alerting, ("alertmanager_receiver", "alertmanager_config")),
     (preflight.check_resolution, ("metrics_server_resolution",)),
@@ -36,31 +37,31 @@ CHECKS: tuple[tuple[Callable[..., list[str]], tuple[str, ...]], ...] = (
     *((preflight.check_least, (name,)) for name in preflight.LEAST),
 )
 NETWORKS = ("control_plane_pod_network", "control_plane_service_network")
-# Variables that say where parts come from; machines and the hosts of APIs use them.
+# Variables of the artifact source. Machines and API hosts use them.
 ARTIFACTS = ("artifacts_source", "artifacts_mirrors", "artifacts_versions")
 # Variables that hold a machine's address.
 ADDRESSES = ("ansible_host", "node_prep_address", "sandbox_address")
-# The variables of roles that are named above; a test proves that they exist.
+# Variables of roles in the constants above; a test proves that they exist.
 CHECKED = {name for _unused, names in CHECKS for name in names} | set(NETWORKS) | set(ARTIFACTS)
 
 
 class HostVariables:
-    """The variables of one host as roles will see them: what the inventory sets over the roles' defaults."""
+    """The variables of one host as roles see them: the inventory's variables over the defaults of the roles."""
 
     def __init__(self, raw: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]], loader: DataLoader) -> None:
         self.raw = raw
-        # In ansible-core 2.18 numbers do not know where they were set, but their names do.
+        # In ansible-core 2.18 numbers have no origin, but the names of variables have one.
         self._names = {name: name for name in raw}
         self._options = options
         self._defaults = {name: option["default"] for name, option in options.items() if "default" in option}
         self._templar = Templar(loader=loader, variables={**self._defaults, **raw})
 
     def get(self, name: str) -> Setting | None:
-        """The variable as roles see it; None if it is not set or needs what only a later task knows."""
+        """Return a variable as roles see it; None if it is not set or depends on a later task."""
         return self.checked(name)[0]
 
     def checked(self, name: str) -> tuple[Setting | None, list[str]]:
-        """The variable, and what its role's argument specs say against it."""
+        """Return a variable, and the errors that its argument spec reports."""
         source = self.raw if name in self.raw else self._defaults
         if name not in source:
             return None, []
@@ -73,16 +74,16 @@ class HostVariables:
         return preflight.check_option(setting, self._options[name]) if name in self._options else (setting, [])
 
     def default(self, name: str) -> str:
-        """The default of a variable, as roles see it."""
+        """Return the default of a variable as roles see it."""
         return str(self._templar.template(self._defaults[name]))
 
     def all(self, *names: str) -> list[Setting]:
-        """Those of the variables that are known."""
+        """Return the given variables that are known."""
         return [setting for setting in map(self.get, names) if setting is not None]
 
 
 def check_apps(host: HostVariables) -> Findings:
-    """Say what is wrong or surprising about the apps that a cluster scales."""
+    """Return errors and warnings about the autoscaled apps of a cluster."""
 
     def value(name: str, _role: str) -> object:
         setting = host.get(name)
@@ -101,34 +102,28 @@ def check_apps(host: HostVariables) -> Findings:
 
 
 class Problems:
-    """What is wrong, each thing once with the hosts it was seen on."""
+    """Error messages, each with the hosts that have the error."""
 
     def __init__(self) -> None:
         self._hosts: dict[str, list[str]] = {}
 
     def add(self, host: str, texts: Sequence[str]) -> None:
-        """Note what is wrong on a host."""
+        """Add the error messages of a host."""
         for text in texts:
             hosts = self._hosts.setdefault(text, [])
             if host not in hosts:
                 hosts.append(host)
 
     def lines(self) -> list[str]:
-        """One line per problem."""
-        return [f"{text} [{self._name(hosts)}]" for text, hosts in self._hosts.items()]
-
-    @staticmethod
-    def _name(hosts: Sequence[str]) -> str:
-        if len(hosts) <= NAMED_HOSTS:
-            return ", ".join(hosts)
-        return f"{', '.join(hosts[: NAMED_HOSTS - 1])} and {len(hosts) - NAMED_HOSTS + 1} more"
+        """Return one line per error message."""
+        return [f"{text} [{first_names(hosts, NAMED_HOSTS)}]" for text, hosts in self._hosts.items()]
 
 
 class ActionModule(Action):
     """The action of the module `preflight`."""
 
     def act(self, _args: dict[str, Any]) -> dict[str, Any]:
-        """Check all hosts of the play, and return all problems at once."""
+        """Check all hosts of the play, and return all errors together."""
         variables = self.variables
         roles = self._role_options()
         every_option = dict(preflight.SHARED_VARIABLES)
@@ -157,7 +152,7 @@ class ActionModule(Action):
             everyone = {name: host for name, host in hosts.items() if host.raw.get("cluster_name") == cluster}
             problems.add(cluster, self._check_artifacts(everyone))
         for text in dict.fromkeys(warnings):
-            # Not as a warning: those are shown with the task's result, which a quiet configuration leaves out.
+            # Not a warning of the task: a configuration that hides results hides these as well.
             display.display(f"Mind: {text}", color="yellow")
         lines = problems.lines()
         if not lines:
@@ -167,7 +162,7 @@ class ActionModule(Action):
         return {"failed": True, "msg": "\n".join([title, *(f"- {line}" for line in lines)])}
 
     def _role_options(self) -> dict[str, dict[str, Any]]:
-        """The options of every role of the collection: variable to option, by role."""
+        """Return the options of every role of the collection: variable to option, by role."""
         roles = {}
         for file in sorted(COLLECTION.glob("roles/*/meta/argument_specs.yml")):
             content = self._loader.load_from_file(str(file), **TEMPLATES_ALLOWED)
@@ -186,7 +181,7 @@ class ActionModule(Action):
 
     @staticmethod
     def _check_options(host: HostVariables, mine: Sequence[str], roles: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Check names of all variables, and values of those that the roles of this host use."""
+        """Check the names of all variables, and the values of variables that the roles of this host use."""
         wheres = {name: where_set(value) or where_set(name) for name, value in host.raw.items()}
         wrong = list(preflight.check_names(host.raw, roles, wheres).values())
         for name in preflight.SHARED_VARIABLES.keys() & host.raw.keys():
@@ -203,7 +198,7 @@ class ActionModule(Action):
 
     @staticmethod
     def _check_values(host: HostVariables, mine: Sequence[str], roles: Mapping[str, Mapping[str, Any]]) -> list[str]:
-        """Check what a type cannot say, on the hosts whose roles use it."""
+        """Run the checks that types cannot express, on the hosts whose roles use the variables."""
         wrong = []
         for role, options in roles.items():
             if MACHINE_ROLES.get(role, API_GROUP) not in mine:
@@ -220,7 +215,7 @@ class ActionModule(Action):
 
     @staticmethod
     def _check_artifacts(hosts: Mapping[str, HostVariables]) -> list[str]:
-        """Check where a cluster's parts come from: the same for all its hosts, and nothing missing."""
+        """Check the artifact source of a cluster: the same on all its hosts, and complete."""
         wrong: list[str] = []
         for name in ARTIFACTS:
             known = [setting for host in hosts.values() for setting in host.all(name)]
@@ -233,7 +228,7 @@ class ActionModule(Action):
 
     @staticmethod
     def _check_addresses(machines: Mapping[str, HostVariables]) -> list[str]:
-        """Check that no two names lead to one machine, in all clusters together."""
+        """Check that no two machines have the same address, over all clusters."""
         wrong: list[str] = []
         for name in ADDRESSES:
             known = {}
@@ -246,10 +241,10 @@ class ActionModule(Action):
 
     @staticmethod
     def _check_networks(machines: Mapping[str, HostVariables]) -> list[str]:
-        """Check the ranges of one cluster against each other and against its machines."""
+        """Check that the ranges of one cluster do not overlap and contain no address of its machines."""
         wrong: list[str] = []
         sandbox = [setting for host in machines.values() for setting in host.all("sandbox_address")]
-        # Those of sandbox machines lie in the sandbox's range, as they must.
+        # Addresses of sandbox machines must be in the sandbox's range.
         others = [host for host in machines.values() if host.get("sandbox_address") is None]
         addresses = [setting for host in others for setting in host.all("ansible_host", "node_prep_address")]
         for host in machines.values():

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Prove by one connection that a host can be worked on."""
+"""Check with one connection that a run can use a host."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ API_GROUPS = {
     for group in dict.fromkeys(group for component in COMPONENTS for group in component.serves)
 }
 TAGS = {component.role: component.tags for component in COMPONENTS}
-# Seconds by which a machine's clock may differ from the controller's: certificates and tokens made by the one must be
-# valid for the other at once.
+# Most seconds between the clocks of machine and controller: a certificate or token that one creates must be valid on
+# the other immediately.
 CLOCK_SECONDS = 60
 PROGRAM = """
 import json, os, sys, time
@@ -48,23 +48,23 @@ print(json.dumps({
 """
 
 
-def judge(found: dict[str, Any], before: float, after: float) -> list[str]:
-    """Say what a machine lacks, from what it said about itself between two times (seconds since 1970) of ours."""
+def judge(facts: dict[str, Any], before: float, after: float) -> list[str]:
+    """Return the problems of a machine that reported ``facts`` between two controller times (seconds since 1970)."""
     lacks = []
-    if found["uid"] != 0:
-        lacks.append(f"the user there has uid {found['uid']} and may not become root: check ansible_user and sudo")
-    if tuple(found["python"]) < LEAST_PYTHON:
-        version = ".".join(str(number) for number in found["python"])
+    if facts["uid"] != 0:
+        lacks.append(f"the remote user has uid {facts['uid']} and cannot become root: check ansible_user and sudo")
+    if tuple(facts["python"]) < LEAST_PYTHON:
+        version = ".".join(str(number) for number in facts["python"])
         least = ".".join(str(number) for number in LEAST_PYTHON)
         lacks.append(f"its Python is {version}, but must be {least} or newer: set ansible_python_interpreter")
-    if found["init"] != "systemd":
-        lacks.append(f"its first process is {found['init']}, but must be systemd, which runs containerd and kubelet")
-    ahead, behind = found["time"] - after, before - found["time"]
+    if facts["init"] != "systemd":
+        lacks.append(f"its first process is {facts['init']}, but must be systemd, which runs containerd and kubelet")
+    ahead, behind = facts["time"] - after, before - facts["time"]
     if max(ahead, behind) > CLOCK_SECONDS:
         wrong = f"{ahead:.0f} s ahead of" if ahead > 0 else f"{behind:.0f} s behind"
         lacks.append(
-            f"its clock is {wrong} the controller's (allowed are {CLOCK_SECONDS} s): set the wrong one of the two, "
-            "best by network time (timedatectl set-ntp true)"
+            f"its clock is {wrong} the controller's (allowed are {CLOCK_SECONDS} s): correct the wrong clock, "
+            "preferably with network time (timedatectl set-ntp true)"
         )
     return lacks
 
@@ -83,10 +83,10 @@ def servers_of_groups(cluster: Cluster, external: bool) -> dict[str, str]:
 
 
 def is_selected(role: str, run_tags: Collection[str], skip_tags: Collection[str]) -> bool:
-    """Tell whether a run with these tags runs a role, whose tag is its name, perhaps beside others."""
+    """Return whether a run with these tags runs a role."""
     own = {"tagged", *TAGS[role]}
-    wanted = not run_tags or bool({"all", *own} & set(run_tags))
-    return wanted and not own & set(skip_tags)
+    included = not run_tags or bool({"all", *own} & set(run_tags))
+    return included and not own & set(skip_tags)
 
 
 class ActionModule(Action):
@@ -96,7 +96,7 @@ class ActionModule(Action):
     _read: list[tuple[App, Source]] | None = None
 
     def act(self, _args: dict[str, Any]) -> dict[str, Any]:
-        """Reach the host, or fail with the places to look at."""
+        """Connect to the host, or fail with the settings to check."""
         if "clusters" in self.variables["group_names"]:
             problem = self._reach_api(self.variables, self.result)
         else:
@@ -115,7 +115,7 @@ class ActionModule(Action):
             return f"Cluster {variables['inventory_hostname']} cannot be reached by {kubeconfig}: {error}"
 
     def _workloads_of_own(self, variables: dict[str, Any]) -> str:
-        """As _workloads for a cluster that this run may be about to make or to repair: none that answers, no word."""
+        """As _workloads for a cluster that this run creates or repairs: no error if its API does not answer."""
         kubeconfig = str(self._templar.template(variables["cluster_kubeconfig"]))
         if not Path(kubeconfig).expanduser().exists():
             return ""
@@ -125,7 +125,7 @@ class ActionModule(Action):
             return ""
 
     def _workloads(self, api: Api, variables: dict[str, Any]) -> str:
-        """Say which apps cannot be scaled as the cluster's variables want it, if this run would scale them."""
+        """Return an error that names the apps whose workloads cannot be scaled, if this run scales apps."""
         chosen = is_selected("hpa", variables["ansible_run_tags"], variables["ansible_skip_tags"])
         if not chosen or "hpa" not in describe_cluster(variables, self._templar.template).present:
             return ""
@@ -134,28 +134,28 @@ class ActionModule(Action):
             self.warn(text)
         if not findings.errors:
             return ""
-        title = f"Cluster {variables['inventory_hostname']} has apps that cannot be scaled so. Nothing was changed:"
+        title = f"Cluster {variables['inventory_hostname']} has apps that cannot be scaled. Nothing was changed:"
         return "\n".join([title, *(f"- {text}" for text in findings.errors)])
 
     def _served_by_others(self, api: Api, variables: dict[str, Any], result: dict[str, Any]) -> str:
-        """Say which APIs that this run would serve somebody else serves; roles find what else is in their way."""
+        """Return an error that names APIs of this run that have another owner. Roles check all other objects."""
         groups = {
             group: role
             for group, role in self._servers(variables).items()
             if is_selected(role, variables["ansible_run_tags"], variables["ansible_skip_tags"])
             and not boolean(self._templar.template(variables.get(f"{role}_adopt", False)))
         }
-        # One of ours may have it until another one of ours takes it.
+        # Another role of this collection may own the API now, and hands it over.
         ids = {group: [set_id(role.replace("_", "-"), "kube-system") for role in API_GROUPS[group]] for group in groups}
-        found = others_that_serve(api, ids)
-        if not found:
+        foreign = others_that_serve(api, ids)
+        if not foreign:
             return ""
-        result["foreign"] = [{**ref.as_dict(), "owner": owner, "role": groups[group]} for ref, owner, group in found]
-        lines = [f"- {ref} {owner}" for ref, owner, _group in found]
-        taken = {entry[2] for entry in found}
+        result["foreign"] = [{**ref.as_dict(), "owner": owner, "role": groups[group]} for ref, owner, group in foreign]
+        lines = [f"- {ref} {owner}" for ref, owner, _group in foreign]
+        taken = {entry[2] for entry in foreign}
         advice = list(dict.fromkeys(how_to_adopt(role) for group, role in groups.items() if group in taken))
         if EXTERNAL_METRICS in taken:
-            advice.append("To leave external metrics alone to their owner, set external_metrics_owner to none.")
+            advice.append("To leave external metrics to their owner, set external_metrics_owner to none.")
         return "\n".join(
             [
                 f"Cluster {variables['inventory_hostname']} has what this run would make, and it is somebody else's. "
@@ -166,7 +166,7 @@ class ActionModule(Action):
         )
 
     def _servers(self, variables: Mapping[str, Any]) -> dict[str, str]:
-        """The role that serves each API group on this cluster."""
+        """Return the role that serves each API group on this cluster."""
         cluster = describe_cluster(variables, self._templar.template)
         external = cluster.external_metrics and any(
             metric.external for app, _unused in self._apps(variables) for metric in app.metrics
@@ -195,26 +195,26 @@ class ActionModule(Action):
         except AnsibleError as error:
             return f"Machine {place} cannot be used by {by}: {first_line(error)}. {self._advice(by, name, address)}"
         if answer["rc"] != 0:
-            said = (answer["stderr"].strip() or answer["stdout"].strip()).splitlines()
+            output = (answer["stderr"].strip() or answer["stdout"].strip()).splitlines() or [answer["rc"]]
             return (
-                f"Machine {place}: {interpreter} could not be run there by {by}: {said[-1] if said else answer['rc']}. "
+                f"Machine {place}: {interpreter} could not be run there by {by}: {output[-1]}. "
                 f"{self._advice(by, name, address)}"
             )
-        found = json.loads(answer["stdout_lines"][-1])
-        result["found"] = found
-        lacks = judge(found, before, time.time())
+        facts = json.loads(answer["stdout_lines"][-1])
+        result["found"] = facts
+        lacks = judge(facts, before, time.time())
         return f"Machine {place}: {'; '.join(lacks)}" if lacks else ""
 
     @staticmethod
     def _advice(by: str, name: str, address: str) -> str:
         if "podman" in by:
-            return f"Does the container run (podman ps)? playbooks/sandbox.yml makes it. Python 3 must be in {name}."
+            return f"Check that container {name} runs (podman ps; playbooks/sandbox.yml creates it) and has Python 3."
         return (
-            f"Try: ssh {address} sudo python3 -V. Check that the machine is up, ansible_host, ansible_user, the key, "
-            "and that Python 3 is there."
+            f"Try: ssh {address} sudo python3 -V. Check that the machine is up and has Python 3, and check "
+            "ansible_host, ansible_user and the SSH key."
         )
 
 
 def first_line(error: Exception) -> str:
-    """The beginning of an error's text, without its end mark."""
+    """Return the first line of an error's text without a full stop at its end."""
     return str(error).strip().splitlines()[0].rstrip(".")

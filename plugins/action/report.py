@@ -17,11 +17,11 @@ from ..plugin_utils.report.report import cluster_facts, update_report
 class ActionModule(ClusterAction):
     """The action of the module `report`."""
 
-    # Beyond 90 minutes, points of a drawing are further apart than the windows of the rates.
+    # With more than 90 minutes the points of a drawing are further apart than the windows of rate().
     BOUNDS = (Bound("minutes", least=1, most=90),)
 
     def act(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Ask every query of every panel, and write the report."""
+        """Run the queries of all panels, and write the report."""
         if self.check:
             return {"skipped": True, "msg": "No report is written in check mode."}
         api = self.connect()

@@ -23,20 +23,20 @@ class ActionModule(ClusterAction):
         api, namespace = self.connect(), args["parent_namespace"]
         sets = choose_sets(sets_of(api, namespace), args["component"])
         known = revisions_of(api, namespace)
-        found = [
+        entries = [
             {**revision.as_dict(), "current": revision.number == parent.revision}
             for name, parent in sorted(sets.items())
             for revision in known.get(name, [])
         ]
-        lines = ["", f"{self.cluster}: {len(found)} revisions", "", *aligned([HEAD, *map(row, found)]), ""]
-        self.publish({"cluster": self.cluster, "revisions": found}, "\n".join(lines))
-        return {"revisions": found}
+        lines = ["", f"{self.cluster}: {len(entries)} revisions", "", *aligned([HEAD, *map(row, entries)]), ""]
+        self.publish({"cluster": self.cluster, "revisions": entries}, "\n".join(lines))
+        return {"revisions": entries}
 
 
 def row(revision: JSON) -> list[str]:
-    """Return the cells of a revision."""
+    """Return the table cells of a revision."""
     when = str(revision["when"]).partition(".")[0].replace("T", " ")
-    words = ["current"] if revision["current"] else []
-    words += ["interrupted"] if revision["state"] == "pending" else []
+    marks = ["current"] if revision["current"] else []
+    marks += ["interrupted"] if revision["state"] == "pending" else []
     facts = [str(revision["revision"]), when, revision["who"], revision["run"], revision["summary"]]
-    return [revision["component"], *facts, ", ".join(words)]
+    return [revision["component"], *facts, ", ".join(marks)]

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Bring components back to earlier revisions."""
+"""Return components to earlier revisions."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class ActionModule(ClusterAction):
     BOUNDS = (Bound("wait_timeout", least=1),)
 
     def act(self, args: dict[str, Any]) -> dict[str, Any]:
-        """Apply the earlier revisions and return what changed."""
+        """Apply the earlier revisions. Return the changes."""
         options = Options(
             namespace=args["parent_namespace"],
             check=self.check,
@@ -35,7 +35,7 @@ class ActionModule(ClusterAction):
         for entry in done.sets:
             self.say(f"{entry['component']} {'would be' if self.check else 'is'} back to revision {entry['to']}")
         for text in planned.left:
-            # A warning is shown with its task only, and a task that changed nothing is not shown.
+            # Not a warning: Ansible hides the warnings of a task that it does not show.
             self.say(text)
         result = {"changed": done.changed, "sets": done.sets, "left": planned.left, "seconds": self.seconds}
         if self.diff:

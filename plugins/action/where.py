@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Show where the things of a cluster are."""
+"""Show the addresses and files of a cluster."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ..plugin_utils.kube.action import ClusterAction
 from ..plugin_utils.kube.client import JSON
 from ..plugin_utils.report.report import verdict
 
-# Services that a set of this collection made.
+# Services of the ApplySets of this collection.
 SERVICES = "/api/v1/services?labelSelector=applyset.kubernetes.io/part-of"
 
 
@@ -30,9 +30,9 @@ class ActionModule(ClusterAction):
         report = Path(args["state_dir"]) / "report.json"
         if report.exists():
             content = json.loads(report.read_text(encoding="utf-8"))
-            said = verdict(content)
-            headline = f"{said['word']}. {said['text']}"
-            # The first clause is enough here; the report has the rest.
+            result = verdict(content)
+            headline = f"{result['word']}. {result['text']}"
+            # The report has the full text.
             for text in content["not_real"]:
                 places["note"] = text.partition(":")[0]
             places["report"] = shorten(report.with_suffix(".html"))
@@ -46,14 +46,14 @@ def addresses(services: Sequence[JSON], nodes: Sequence[JSON], published: Sequen
     internal = [
         entry["address"] for node in nodes for entry in node["status"]["addresses"] if entry["type"] == "InternalIP"
     ]
-    found: dict[str, str] = {}
+    urls: dict[str, str] = {}
     for service in sorted(services, key=lambda item: item["metadata"]["name"]):
         for port in service["spec"].get("ports") or []:
             number = port.get("nodePort")
             if number and (number in published or internal):
                 host = "127.0.0.1" if number in published else internal[0]
-                found.setdefault(service["metadata"]["name"], f"http://{host}:{number}")
-    return found
+                urls.setdefault(service["metadata"]["name"], f"http://{host}:{number}")
+    return urls
 
 
 def shorten(path: Path) -> str:

@@ -1,19 +1,19 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Renews the leases that a run has taken on clusters, and ends them with the run."""
+"""Renew the leases that a run holds on clusters, and release them at the end of the run."""
 
 from __future__ import annotations
 
 DOCUMENTATION = """
 name: leases
 type: aggregate
-short_description: Keep clusters for the run that works on them, until it ends
+short_description: Renew the leases of a run until its end
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
-  - Renews every Lease that the module kubescale.fleet.lease took in this run, each 15 seconds, and ends all of them
-    when the run ends, however it does. A run that is killed leaves Leases that end by themselves within a minute.
-  - Stops the run if another one has got the Lease meanwhile, as it can when this machine was asleep.
+  - Renews every Lease that the module kubescale.fleet.lease acquired in this run, every 15 seconds. Releases all of
+    them at the end of the run. Leases of a killed run expire within a minute.
+  - Stops the run if another run holds the Lease meanwhile. That can happen after this machine was asleep.
 requirements:
   - "C(callbacks_enabled = kubescale.fleet.leases) in ansible.cfg"
 """
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from ..plugin_utils.fleet.lease import Held
 
 
-#: What most tasks on clusters are made of.
+#: Plugins that most tasks on clusters need.
 NEEDED = (
     "action.apply_set",
     "action.apply_set_ready",
@@ -53,9 +53,9 @@ NEEDED = (
 
 
 def load_needed() -> None:
-    """Load what tasks need once, in the process of which the workers are forks: else each loads it for each task.
+    """Load plugins in the main process. Its workers are forks, and would otherwise load them for each task.
 
-    Before there is a thread that imports: a worker that is forked meanwhile would wait for that import forever.
+    Call this before any thread imports: a worker that is forked during an import waits for that import forever.
     """
     plugins = __name__.partition(".plugins.")[0] + ".plugins."
     for name in NEEDED:
@@ -63,7 +63,7 @@ def load_needed() -> None:
     utils = plugins + "plugin_utils."
     importlib.import_module(utils + "artifacts.pins").load_pins()
     importlib.import_module(utils + "apps.sample_apps").catalogue()
-    # The first one loads OpenSSL's algorithms; authorities are those of each cluster.
+    # The first context loads the algorithms of OpenSSL.
     ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 
 
@@ -82,24 +82,24 @@ class CallbackModule(CallbackBase):
         self._keepers: dict[str, threading.Thread] = {}
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
-        """Begin to renew a lease that a task has taken."""
+        """Start to renew a lease that a task acquired."""
         lease = result._result.get("lease")
         if result._task.action != "kubescale.fleet.lease" or not lease or lease["cluster"] in self._keepers:
             return
         if not self._keepers:
             load_needed()
-            # An interrupted run ends without statistics.
+            # An interrupted run does not call v2_playbook_on_stats.
             atexit.register(self._end)
         keeper = threading.Thread(target=self._keep, args=(lease,), name=f"lease {lease['cluster']}", daemon=True)
         self._keepers[lease["cluster"]] = keeper
         keeper.start()
 
     def v2_playbook_on_stats(self, stats: AggregateStats) -> None:
-        """End all leases."""
+        """Release all leases."""
         self._end()
 
     def _end(self) -> None:
-        # Workers are copies of this process, and leases are not theirs to end.
+        # Workers are forks of this process and must not release its leases.
         if os.getpid() == self._process:
             self._stop.set()
             for keeper in self._keepers.values():
@@ -107,8 +107,8 @@ class CallbackModule(CallbackBase):
             self._keepers.clear()
 
     def _keep(self, lease: Mapping[str, Any]) -> None:
-        """Renew one lease until the run ends, and end it then."""
-        # Loaded here: whoever never takes a lease needs none of it.
+        """Renew one lease until the end of the run, then release it."""
+        # Imported here, because runs without a lease do not need them.
         from ..plugin_utils.fleet.lease import (
             DURATION,
             RENEWAL,
@@ -130,12 +130,12 @@ class CallbackModule(CallbackBase):
             except LostError as error:
                 if not ended:
                     self._display.error(f"{error}. This run stops.")
-                    # What runs in the background of a shell or under nohup ignores the first.
+                    # A background process of a shell ignores SIGINT.
                     ignored = signal.getsignal(signal.SIGINT) == signal.SIG_IGN
                     os.kill(self._process, signal.SIGTERM if ignored else signal.SIGINT)
                 return
             except (ApiError, KubeconfigError) as error:
-                # Another try comes before the lease ends; at the end of the run it ends by itself.
+                # The next renewal comes before the lease expires. A lease that is not released expires by itself.
                 self._display.vv(f"lease of cluster {lease['cluster']}: {error}")
             if ended:
                 return

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Tells a person which phase runs on which cluster and how each cluster ended, and writes that down as a record."""
+"""Show the phases of a run and the state of each cluster, and write the run's record."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ short_description: Phases of a run, per cluster, with their times
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
-  - A phase is a role of a play. Tasks that a play runs outside its roles form a phase too, named after the play, or
-    after the task where the play has roles as well.
-  - Says when a phase starts and on which clusters, says what is still running when nothing was shown for a while, and
-    ends with one table of clusters and phases, with states and seconds. Works beside any stdout callback.
-  - Keeps a record of the run among the last 50 of the fleet, and draws them into C(fleet.html).
-  - The cluster of a host is its variable C(cluster_name) from the inventory, the host itself where there is none.
+  - A phase is a role of a play. Tasks outside roles form a phase as well. It has the name of the play, or of the task
+    if the play has roles.
+  - Shows the start of each phase with its clusters, and the running tasks after a time without output. Ends with one
+    table of clusters and phases, with states and seconds. Works beside any stdout callback.
+  - Keeps the records of the last 50 runs of the fleet, and writes them to C(fleet.html).
+  - The cluster of a host is its inventory variable C(cluster_name), or the host itself without that variable.
 requirements:
   - "C(callbacks_enabled = kubescale.fleet.phases) in ansible.cfg"
 options:
   heartbeat:
     description:
-      - Seconds without output after which a line says what is still running; the pauses grow to a minute.
-      - V(0) switches that off.
+      - Seconds without output after which a line shows the running tasks. The interval grows to a minute.
+      - V(0) disables these lines.
     type: int
     default: 8
     env:
@@ -70,13 +70,14 @@ EXAMPLES = r"""
 import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ansible.plugins.callback import CallbackBase
 
 from ..plugin_utils.common.runs import run_id
+from ..plugin_utils.common.text import first_names
 from ..plugin_utils.fleet import run_record
 from ..plugin_utils.fleet.run_record import Phase, RunRecord
 from ..plugin_utils.report import fleet_report
@@ -90,22 +91,14 @@ if TYPE_CHECKING:
     from ansible.playbook.task import Task
 
 NAMED_CLUSTERS = 4
-# Seconds; somebody who looks at a screen that long without a new line wonders whether it hangs.
+# Seconds without a new line after which a run looks as if it hangs.
 LONGEST_SILENCE = 60
 
 
 def clock(seconds: float) -> str:
-    """Write a duration as minutes and seconds: 83 becomes 01:23."""
+    """Return a duration in seconds as minutes and seconds: 83 becomes 01:23."""
     minutes, rest = divmod(int(seconds), 60)
     return f"{minutes:02d}:{rest:02d}"
-
-
-def name_some(names: Iterable[str]) -> str:
-    """List a few names, count many."""
-    known = list(dict.fromkeys(names))
-    if len(known) <= NAMED_CLUSTERS:
-        return ", ".join(known)
-    return f"{', '.join(known[: NAMED_CLUSTERS - 1])} and {len(known) - NAMED_CLUSTERS + 1} more"
 
 
 class CallbackModule(CallbackBase):
@@ -148,7 +141,7 @@ class CallbackModule(CallbackBase):
         return self._clusters[host.name]
 
     def _find_place(self, state_dir: str | None) -> None:
-        """Have a place for the run's record, once the folder of a cluster is known."""
+        """Prepare the file of the run's record when the folder of a cluster is known."""
         fleet_dir = self.get_option("fleet_dir")
         if fleet_dir is None and state_dir:
             fleet_dir = str(Path(state_dir).parent)
@@ -203,17 +196,19 @@ class CallbackModule(CallbackBase):
         self._announced = None
         self._record.check = play.check_mode is True and (self._record.check or not self._phases)
         self._record.ident = self._record.ident or self._run_id(play)
-        self._clusters_of_play()  # those that the run is meant for, though it may never come to them
-        # Written between plays too: a report that a later play makes shows the phases before it.
+        self._clusters_of_play()  # adds all clusters of the play to the record, even if no task reaches them
+        # Write between plays as well, because the report of a later play shows the phases before it.
         self._write(None)
 
     def v2_runner_on_start(self, host: Host, task: Task) -> None:
-        """Note that a host began a task, and say so if it begins a phase."""
+        """Record the start of a task, and show the start of a phase."""
         now = self._now()
         name, play = self._phase(task)
         if (name, play) != self._announced:
             self._announced = (name, play)
-            self._show(f"[{clock(now - self._started)}] {name}: {name_some(self._clusters_of_play())}")
+            self._show(
+                f"[{clock(now - self._started)}] {name}: {first_names(self._clusters_of_play(), NAMED_CLUSTERS)}"
+            )
         cluster = self._cluster(host)
         self._phases.setdefault((self._plays, name, cluster), Phase(name, play, cluster, now, now))
         self._running[host.name, task._uuid] = (now, task.get_name().strip(), host.name)
@@ -227,15 +222,15 @@ class CallbackModule(CallbackBase):
         name, play = self._phase(task)
         cluster = self._cluster(host)
         data = result._result
-        if found := data.get("fleet_result"):
-            self._record.results.append({"cluster": cluster, **found})
+        if finding := data.get("fleet_result"):
+            self._record.results.append({"cluster": cluster, **finding})
         if (path := data.get("run_record")) and (other := run_record.read(Path(path))):
-            # That says what was done and what failed, on which clusters; this host stood for all of them.
+            # The other record has the phases and failures of all clusters; this host only started that run.
             self._record.others.append(other)
             self._phases.pop((self._plays, name, cluster), None)
             return
         phase = self._phases.setdefault((self._plays, name, cluster), Phase(name, play, cluster, now, now))
-        # A role that a play names again, and skips there, has not lasted until then.
+        # A play may name a role again and skip it there; that does not extend the phase.
         phase.ended = phase.ended if skipped else now
         phase.tasks += 1
         phase.changed += changed
@@ -248,40 +243,40 @@ class CallbackModule(CallbackBase):
             self._record.add_change(cluster, host.name, name if task._role else "", title, data, secret)
         if failed:
             message = str(data.get("censored" if secret else "msg") or "no message")
-            # What one host does for all of the play stops all of them.
+            # A failed run_once task stops all clusters of the play.
             concerned = self._clusters_of_play() if getattr(task, "run_once", False) else [cluster]
             for one in dict.fromkeys([cluster, *concerned]):
                 self._record.add_failure(one, host.name, title, message, failed)
 
     def v2_runner_on_ok(self, result: CallbackTaskResult) -> None:
-        """Note the end of a task."""
+        """Record the end of a task."""
         self._finish(result, changed=bool(result._result.get("changed", False)))
 
     def v2_runner_on_skipped(self, result: CallbackTaskResult) -> None:
-        """Note the end of a task."""
+        """Record the end of a task."""
         self._finish(result, skipped=True)
 
     def v2_runner_on_failed(self, result: CallbackTaskResult, ignore_errors: bool = False) -> None:
-        """Note the end of a task."""
+        """Record the end of a task."""
         self._finish(result, failed="" if ignore_errors else "failed")
 
     def v2_runner_on_unreachable(self, result: CallbackTaskResult) -> None:
-        """Note the end of a task."""
+        """Record the end of a task."""
         self._finish(result, failed="unreachable")
 
     def still(self, now: float) -> str | None:
-        """Say what is running, oldest first, or None when nothing is."""
+        """Return a line about the oldest running task, or None if no task runs."""
         running = sorted(dict(self._running).values())
         if not running:
             return None
         begun, task, _host = running[0]
-        hosts = name_some(host for _begun, name, host in running if name == task)
+        hosts = first_names((host for _begun, name, host in running if name == task), NAMED_CLUSTERS)
         return f"[{clock(now - self._started)}]   still at '{task}' on {hosts} ({now - begun:.0f} s)"
 
     def _beat(self, stop: threading.Event, interval: int) -> None:
         """Show what is still running whenever nothing was shown for ``interval`` seconds, until ``stop`` is set.
 
-        The interval doubles up to a minute while it is the same task: an hour of building is not 450 lines.
+        The interval doubles up to a minute while the same task runs, so that long builds do not fill the screen.
         """
         running, pause = set(self._running), interval
         while not stop.wait(1):
@@ -309,7 +304,7 @@ class CallbackModule(CallbackBase):
                 self._warn(error)
 
     def _forgive(self, stats: AggregateStats) -> None:
-        """Take failures back that a rescue has made good: only the statistics know of that."""
+        """Remove failures that a rescue has handled: only the statistics show that."""
         hosts = {failure["host"]: self._clusters.get(failure["host"], "") for failure in self._record.failures}
         rescued = {host for host in hosts if not (stats.failures.get(host) or stats.dark.get(host))}
         for host in rescued:
@@ -317,15 +312,15 @@ class CallbackModule(CallbackBase):
             self._record.forgive(host, hosts[host], others)
 
     def _run_id(self, play: Play) -> str:
-        """Id that tasks give what they write in this run; a second playbook of the same command has one of its own."""
+        """Return the id of this run. A second playbook of the same command gets an id of its own."""
         try:
             ident = run_id(play.get_variable_manager().extra_vars)
-        except ValueError:  # what a person gave cannot be one, which the first task that needs it says
+        except ValueError:  # the given id is invalid; the first task that needs it reports that
             ident = run_id()
         return ident if self._playbooks == 1 else f"{ident}-{self._playbooks}"
 
     def _write(self, ended: float | None) -> None:
-        """Write the record wherever it is wanted; a run goes on without."""
+        """Write the record to its files. A failed write does not stop the run."""
         self._record.phases = list(self._phases.values())
         paths = [Path(path) for path in (self.get_option("file"), self._path) if path]
         if self._warned or not paths:

@@ -24,7 +24,7 @@ description:
     C(control_plane) and C(workers), then C(cluster_<name>), then C(<cluster>_control_plane) and C(<cluster>_workers).
 options:
   plugin:
-    description: Says that the file is for this plugin.
+    description: Marks the file as a file of this plugin.
     type: str
     required: true
     choices: [kubescale.fleet.clusters]
@@ -39,7 +39,7 @@ options:
     required: true
   state_dir:
     description:
-      - Directory under which every cluster keeps what a run leaves on the controller, relative to the current one.
+      - Directory for the files of each cluster on the controller, relative to the current directory.
       - Set by the environment variable only, so that one inventory serves several checkouts.
     type: path
     default: .state
@@ -116,14 +116,14 @@ class Cluster:
 
 
 def error_message(file: str, errors: Sequence[str]) -> str:
-    """Return one message with the name of the file and all errors, each on a line of its own if there are several."""
+    """Return one message with the name of the file and all errors; several errors have a line each."""
     if len(errors) == 1:
         return f"{file}: {errors[0]}"
     return f"{file}: {len(errors)} things are wrong:\n" + "\n".join(f"  {error}" for error in errors)
 
 
 def missing_packages(requirements: Path) -> list[str]:
-    """Return the packages of a requirements file that this Python lacks."""
+    """Return the packages of a requirements file that are not installed for this Python."""
     lines = [line for line in requirements.read_text(encoding="utf-8").splitlines() if not line.startswith("#")]
     names = [re.split(r"[^A-Za-z0-9_.-]", line)[0] for line in lines]
     return [name for name in names if not is_installed(name)]
@@ -158,7 +158,7 @@ def read_machines(node: Node) -> dict[str, dict[str, Any]]:
     machines: dict[str, dict[str, Any]] = {}
     for name in node.value:
         if not isinstance(name, str) or len(name) > 253 or not all(is_label(part) for part in name.split(".")):
-            # Host variables may hold secrets, so errors beside them show no values.
+            # Host variables may hold secrets, so errors about their neighbours show no values.
             node.reject(f"{name!r} is not a machine name ({LABEL_RULE}; labels may be joined by '.')", show=False)
         elif name in machines:
             node.reject(f"machine {name} is listed twice", show=False)
@@ -261,23 +261,23 @@ def read_clusters(config: Mapping[str, Any]) -> tuple[list[str], list[Cluster]]:
 
 
 class InventoryModule(BaseInventoryPlugin):
-    """Makes hosts and groups of a clusters.yml; see DOCUMENTATION."""
+    """Reads hosts and groups from a clusters.yml; see DOCUMENTATION."""
 
     NAME = "kubescale.fleet.clusters"
     trusted_by_default = True  # the file is the user's own, like any YAML inventory
 
     def verify_file(self, path: str) -> bool:
-        """Take files named clusters.yml (or .yaml) only, so that other inventory files may lie beside it."""
+        """Accept only files named clusters.yml (or .yaml), so that other inventory files can be in the same folder."""
         return bool(super().verify_file(path)) and Path(path).name in FILE_NAMES
 
     def parse(self, inventory: InventoryData, loader: DataLoader, path: str, cache: bool = True) -> None:
         """Fill the inventory.
 
         Raises:
-            AnsibleParserError: naming the file and every wrong key.
+            AnsibleParserError: The message names the file and every wrong key.
         """
         super().parse(inventory, loader, path, cache)
-        # The inventory checks it, because Ansible reports a plugin that cannot be imported as a bug, in mid-run.
+        # Checked here, because Ansible reports a plugin that cannot be imported as a bug, in the middle of a run.
         if missing := missing_packages(REQUIREMENTS):
             raise AnsibleParserError(
                 f"{sys.executable} lacks Python packages of this collection: {', '.join(missing)}. "
@@ -298,7 +298,7 @@ class InventoryModule(BaseInventoryPlugin):
             self._add(cluster, state, Path(path).absolute().parent)
 
     def _add(self, cluster: Cluster, state: Path, directory: Path) -> None:
-        """Add the groups, hosts and variables of one cluster; ``directory`` is where its inventory file lies."""
+        """Add the groups, hosts and variables of one cluster; ``directory`` contains the inventory file."""
         inventory: Any = self.inventory
         whole = f"cluster_{cluster.group}"
         inventory.add_group(whole)

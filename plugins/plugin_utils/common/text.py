@@ -28,6 +28,14 @@ def shorten(names: Iterable[object], most: int = 3) -> str:
     return ", ".join(known[:most]) + (f" and {len(known) - most} more" if len(known) > most else "")
 
 
+def first_names(names: Iterable[str], most: int) -> str:
+    """Return the names without duplicates in the given order; if more than `most`, the first and a count."""
+    known = list(dict.fromkeys(names))
+    if len(known) <= most:
+        return ", ".join(known)
+    return f"{', '.join(known[: most - 1])} and {len(known) - most + 1} more"
+
+
 def nearest(name: object, known: Iterable[str], most: int = 1, likeness: float = 0.6) -> list[str]:
     """Return at most `most` of the known names that are similar to a name, the most similar first.
 

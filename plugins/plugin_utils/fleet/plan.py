@@ -5,10 +5,10 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from ..common.text import aligned
+from ..common.text import aligned, first_names
 from .run_record import Record, clusters_of
 
 #: More objects of one component than this share one line. The JSON names each of them.
@@ -84,33 +84,26 @@ def folded(changes: Iterable[Change]) -> list[Change]:
     return lines
 
 
-def some(names: Sequence[str], most: int) -> str:
-    """Return ``most`` names at most, and the number of the others."""
-    if len(names) <= most:
-        return ", ".join(names)
-    return f"{', '.join(names[: most - 1])} and {len(names) - most + 1} more"
-
-
 def describe(record: Record) -> str:
     """Return the plan for people: a table for each group of clusters with the same changes, then all others."""
     parts: list[str] = []
     for clusters, changes in grouped(record):
         restarts = sum(change.restarts for change in changes)
         known = [change for change in changes if change.subject != ALL_OBJECTS]
-        heading = f"{some(clusters, NAMED_CLUSTERS)}: {len(known)} {'change' if len(known) == 1 else 'changes'}"
+        heading = f"{first_names(clusters, NAMED_CLUSTERS)}: {len(known)} {'change' if len(known) == 1 else 'changes'}"
         if len(known) < len(changes):
-            heading = f"{some(clusters, NAMED_CLUSTERS)}: would be made, with all objects"
+            heading = f"{first_names(clusters, NAMED_CLUSTERS)}: would be created, with all objects"
         if restarts:
             heading += f", pods of {restarts} {'workload' if restarts == 1 else 'workloads'} restart"
         cells = [["  component", "action", "object", "fields"]]
         for change in folded(known):
-            fields = some(change.fields, NAMED_FIELDS) + (" (pods restart)" if change.restarts else "")
+            fields = first_names(change.fields, NAMED_FIELDS) + (" (pods restart)" if change.restarts else "")
             cells.append([f"  {change.component}", change.action, change.subject, fields.strip()])
         parts.append("\n".join([heading, *(aligned(cells, 4) if known else [])]))
     changing = {cluster for clusters, _unused in grouped(record) for cluster in clusters}
     failed = failures_of(record)
     if idle := [name for name in clusters_of(record) if name not in changing and name not in failed]:
-        parts.append(f"{some(idle, NAMED_CLUSTERS)}: nothing to do")
+        parts.append(f"{first_names(idle, NAMED_CLUSTERS)}: nothing to do")
     parts += [f"{cluster}: plan incomplete: {message}" for cluster, message in failed.items()]
     return "\n\n".join(parts)
 

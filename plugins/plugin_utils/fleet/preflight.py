@@ -170,7 +170,7 @@ def check_same(settings: Sequence[Setting]) -> list[str]:
 def check_artifacts(source: Setting, mirrors: Setting, versions: Setting) -> list[str]:
     """Check the source of artifacts: versions that it has, and a mirror of every host that it needs."""
     if not isinstance(mirrors.value, Mapping) or not isinstance(versions.value, Mapping):
-        return []  # check_option says so
+        return []  # check_option reports the type
     wrong = [
         f"{Setting(f'{mirrors.name}[{host}]', url, mirrors.where)}: must be a URL such as https://mirror.example/{host}"
         for host, url in mirrors.value.items()
@@ -190,7 +190,7 @@ def check_artifacts(source: Setting, mirrors: Setting, versions: Setting) -> lis
 def check_alerting(receiver: Setting, config: Setting) -> list[str]:
     """Check the receivers of alerts. Messages show no values, because every value may be a secret."""
     if not isinstance(receiver.value, Mapping) or not isinstance(config.value, Mapping):
-        return []  # check_option says so
+        return []  # check_option reports the type
     if receiver.value and config.value:
         return [f"{receiver.name}: has no effect beside {config.name}; set only one of the two"]
     wrong = _receiver_problems(receiver.name, receiver.value)

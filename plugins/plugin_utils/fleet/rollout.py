@@ -228,7 +228,7 @@ class Rollout:
         return "done" if failures <= ring.max_failures else "halted"
 
     def _one(self, ring: Ring, target: Target) -> tuple[Outcome, str]:
-        """Change a cluster, and roll it back if it failed and the ring says so. Runs in its own thread."""
+        """Change a cluster, and roll it back if it failed and the ring has ``roll_back``. Runs in its own thread."""
         title = f"ring {ring.number} {target.name}:"
         self._say(f"{title} started")
         outcome = self._work(ring, target)

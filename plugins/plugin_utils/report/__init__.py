@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Pages that people look at: report.html of a cluster, fleet.html, and the panels of the dashboards.
+"""Pages for people: report.html of a cluster, fleet.html, and the panels of the dashboards.
 
 Imports fleet, health and every room below.
 """

@@ -1,6 +1,6 @@
-"""The timeline of a load as an SVG drawing: panels above each other that share one time axis.
+"""The timeline of a load as an SVG drawing of several panels with one time axis.
 
-Colours come from the page's style sheet through classes, so that one drawing serves a light and a dark page.
+Colours come from the page's style sheet through classes, so that one drawing fits a light and a dark page.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import Any
 
 # Points of a line: seconds and value; None breaks the line.
 Points = Sequence[tuple[float, float | None]]
-# Where a value lies in the drawing.
+# Converts a value to a coordinate of the drawing.
 Scale = Callable[[float], float]
 
 STEP_LETTERS = "ABCDEFG"
@@ -30,7 +30,7 @@ STEPS = {
 
 @dataclass
 class Line:
-    """One line of a panel: style class, name in the legend, points; ``step`` keeps a value until the next."""
+    """One line of a panel: style class, name in the legend, points. With ``step`` a value stays until the next one."""
 
     style: str
     name: str
@@ -41,7 +41,7 @@ class Line:
 
 @dataclass
 class Panel:
-    """One drawing area: title, unit, lines, and a horizontal mark (value, text) if it has one."""
+    """One drawing area: title, lines, height in pixels, and an optional horizontal mark (value, text)."""
 
     title: str
     lines: list[Line]
@@ -52,7 +52,7 @@ class Panel:
 
 
 def nice_step(span: float, most: int, whole: bool = False) -> float:
-    """Distance of grid lines: 1, 2 or 5 times a power of ten, so that at most ``most`` fit into ``span``."""
+    """Return the distance of grid lines: 1, 2 or 5 times a power of ten, with ``most`` lines in ``span`` at most."""
     if span <= 0:
         return 1.0
     base = 10.0 ** math.floor(math.log10(span / most))
@@ -61,19 +61,19 @@ def nice_step(span: float, most: int, whole: bool = False) -> float:
 
 
 def time_step(span: float, most: int) -> float:
-    """Distance of time marks in seconds, in steps that people read easily."""
+    """Return the distance of time marks in seconds, with ``most`` marks in ``span`` at most."""
     return next((step for step in (5, 10, 15, 30, 60, 120, 300, 600, 900, 1800) if span / step <= most), 3600)
 
 
 def time_label(seconds: float) -> str:
-    """Minutes and seconds."""
+    """Return minutes and seconds: 83 becomes 1:23."""
     minutes, rest = divmod(abs(round(seconds)), 60)
     sign = "-" if seconds < 0 else ""
     return f"{sign}{minutes}:{rest:02d}"
 
 
 def path(points: Points, x: Scale, y: Scale, step: bool) -> str:
-    """SVG path data of a line; a missing value interrupts it."""
+    """Return the SVG path data of a line. A missing value interrupts the line."""
     parts: list[str] = []
     last: float | None = None
     for t, value in points:
@@ -91,7 +91,7 @@ def path(points: Points, x: Scale, y: Scale, step: bool) -> str:
 
 
 def spread(positions: Sequence[float], gap: float, low: float, high: float) -> list[float]:
-    """Positions moved apart to at least ``gap``, in order, kept between ``low`` and ``high`` where they fit."""
+    """Return positions at least ``gap`` apart, in order, between ``low`` and ``high`` if they fit."""
     placed: list[float] = []
     for position in positions:
         placed.append(max(position, placed[-1] + gap) if placed else max(position, low))
@@ -103,7 +103,7 @@ def spread(positions: Sequence[float], gap: float, low: float, high: float) -> l
 
 
 def panels_of(load: Mapping[str, Any], narrow: bool) -> list[Panel]:
-    """The three panels of a load: what was offered, what the autoscaler saw, what it did."""
+    """Return the three panels of a load: offered load, metric of the autoscaler, replicas."""
     samples = load["samples"]
     offered = [(sample["t"], load["rate"] if sample["load"] else 0.0) for sample in samples]
     lines = [Line("offered", "offered", offered, step=True, fill=True)]
@@ -137,7 +137,7 @@ def panels_of(load: Mapping[str, Any], narrow: bool) -> list[Panel]:
 
 
 def timeline(load: Mapping[str, Any], width: int, identity: str) -> str:
-    """SVG of a load (see ``scaling.as_data``), ``width`` pixels wide; ``identity`` makes its element ids unique."""
+    """Return the SVG of a load, ``width`` pixels wide; ``identity`` makes the ids of its elements unique."""
     narrow = width < 600
     left, right, lane = 34, 12, 26
     samples = load["samples"]
@@ -189,7 +189,7 @@ def timeline(load: Mapping[str, Any], width: int, identity: str) -> str:
 
 
 def draw_panel(panel: Panel, x: Scale, top: float, head: float, left: float, right: float, narrow: bool) -> list[str]:
-    """Elements of one panel whose head begins at ``top``."""
+    """Return the SVG elements of one panel, from ``top`` on downwards."""
     values = [value for line in panel.lines for _unused, value in line.points if value is not None]
     highest = max([*values, panel.mark[0] * 1.15 if panel.mark else 0, 1e-9])
     grid = nice_step(highest, 4 if panel.height < 100 else 5, panel.whole)
@@ -225,7 +225,7 @@ def draw_panel(panel: Panel, x: Scale, top: float, head: float, left: float, rig
 
 
 def legend(panel: Panel, left: float, right: float, baseline: float, narrow: bool) -> list[str]:
-    """Names of a panel's lines with a piece of each, right-aligned (below the title on a narrow drawing)."""
+    """Return the legend of a panel's lines, right-aligned; on a narrow drawing below the title."""
     letter = 6.1
     widths = [22 + len(line.name) * letter + 12 for line in panel.lines]
     position = left if narrow else right - sum(widths) + 12
@@ -238,11 +238,11 @@ def legend(panel: Panel, left: float, right: float, baseline: float, narrow: boo
 
 
 def describe(load: Mapping[str, Any]) -> str:
-    """The drawing in words, for those who don't see it."""
+    """Return the drawing as text, for screen readers."""
     samples = load["samples"]
-    said = [f"{STEPS[name]} at {t:g} s" for name in STEPS if (t := load["steps"].get(name)) is not None]
+    texts = [f"{STEPS[name]} at {t:g} s" for name in STEPS if (t := load["steps"].get(name)) is not None]
     most = max(sample["ready"] for sample in samples)
     return (
         f"{load['rate']:g} requests per second against a target of {load['target']:g} {load['metric']} per pod. "
-        f"Ready replicas go from {samples[0]['ready']} to {most}. {'. '.join(said)}."
+        f"Ready replicas go from {samples[0]['ready']} to {most}. {'. '.join(texts)}."
     )

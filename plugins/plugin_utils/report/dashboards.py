@@ -1,7 +1,6 @@
-"""What the panels of a Grafana dashboard ask Prometheus, with the dashboard's variables filled in.
+"""Prometheus queries of the panels of a Grafana dashboard, with the values of the dashboard's variables.
 
-Read are the JSON models that Grafana is provisioned with, so that whoever else draws a panel or tests its queries has
-the same queries.
+They come from the JSON models of Grafana, so that the report and the tests use the same queries as Grafana.
 """
 
 from __future__ import annotations
@@ -14,30 +13,30 @@ from typing import Any, NamedTuple
 
 from ..common.paths import COLLECTION
 
-# The dashboards of this collection, in the order in which people look at them.
+# The dashboards of this collection, in the order of the report's tabs.
 FOLDER = COLLECTION / "roles" / "grafana" / "files" / "dashboards"
 ORDER = ("hpa", "demo-app", "cluster", "node", "pod")
-# Grafana's own variables, as it would set them for the last 15 minutes of targets that are scraped every 15 s.
+# Grafana's own variables, with its values for a range of 15 minutes and a scrape interval of 15 s.
 BUILT_IN = {"__interval": "15s", "__rate_interval": "1m", "__range": "15m"}
 # Grafana's forms of a reference: $name, ${name}, ${name:format}, [[name]].
 REFERENCE = re.compile(r"\$(\w+)|\$\{(\w+)(?::\w+)?\}|\[\[(\w+)\]\]")
 # A label's value in the name of a series: {{label}}.
 LABEL = re.compile(r"\{\{\s*(\w+)\s*\}\}")
-# What has a meaning in a regular expression; the backslash before it has one in a PromQL string, and is doubled.
+# Special characters of a regular expression. Their escape needs two backslashes inside a PromQL string.
 SPECIAL = re.compile(r"[\\^$*+?.()|\[\]{}]")
-# How a variable says which values it has: label_values(<series>, <label>).
+# Query for the values of a variable: label_values(<series>, <label>).
 LABEL_VALUES = re.compile(r"label_values\((.+),\s*(\w+)\)")
 
-# Instant query: an expression becomes samples in the form of Prometheus' API.
+# Instant query: returns the samples of an expression in the form of Prometheus' API.
 Ask = Callable[[str], Sequence[Mapping[str, Any]]]
 # Values of a dashboard's variables by name.
 Values = Mapping[str, str]
 
 
 class PanelQuery(NamedTuple):
-    """An expression that can be sent to Prometheus as it is, and where it stands.
+    """A complete expression for Prometheus, with its dashboard and panel.
 
-    ``nothing`` says why it may have no series on a healthy cluster; empty when it must have some.
+    ``nothing`` is the reason why a healthy cluster may have no such series, or "" if series must exist.
     """
 
     dashboard: str
@@ -56,10 +55,10 @@ class Target:
 
 @dataclass(frozen=True)
 class Panel:
-    """What is needed to draw a panel."""
+    """A panel with its queries and the settings of its drawing."""
 
     title: str
-    # Grafana's name of the kind: stat, timeseries, state-timeline, table.
+    # Kind of panel in Grafana: stat, timeseries, state-timeline, table.
     kind: str
     targets: tuple[Target, ...]
     why: str = ""
@@ -76,24 +75,24 @@ class Panel:
 
 @dataclass(frozen=True)
 class Row:
-    """Panels under one heading; a row that repeats stands here once for each value of its variable."""
+    """Panels under one heading. A repeated row is one Row for each value of its variable."""
 
     title: str
     panels: tuple[Panel, ...]
-    # The same as the row before it, for another value.
+    # True if the row before it has the same panels for another value.
     again: bool = False
 
 
 def load_dashboards() -> list[dict[str, Any]]:
-    """The JSON models of the collection's dashboards."""
+    """Return the JSON models of the collection's dashboards."""
     return [json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8")) for name in ORDER]
 
 
 def panel_queries(dashboard: Mapping[str, Any], values: Values | None = None) -> list[PanelQuery]:
-    """All Prometheus queries of a dashboard (Grafana's JSON model) in the order of its panels.
+    """Return all Prometheus queries of a dashboard (Grafana's JSON model) in the order of its panels.
 
-    A variable is replaced by what ``values`` says, else by the value it is saved with, several values or "All" by a
-    regular expression. Raises ``ValueError`` for a variable that the dashboard does not have.
+    A variable gets its value from ``values``, else its saved value. Several values and "All" become a regular
+    expression. Raise ValueError for a variable that the dashboard does not have.
     """
     values = saved_values(dashboard) | dict(values or {})
     return [
@@ -104,11 +103,11 @@ def panel_queries(dashboard: Mapping[str, Any], values: Values | None = None) ->
 
 
 def panel_rows(dashboard: Mapping[str, Any], choices: Mapping[str, Sequence[str]], repeats: int) -> list[Row]:
-    """The rows of a dashboard, ready to be drawn, with the values that its variables have (see ``variable_choices``).
+    """Return the rows of a dashboard; ``choices`` are the values of its variables (see ``variable_choices``).
 
-    A row that repeats does so for the first ``repeats`` values of its variable.
+    A repeated row appears for the first ``repeats`` values of its variable.
     """
-    saved = saved_values(dashboard) | {name: alternatives(found) for name, found in choices.items()}
+    saved = saved_values(dashboard) | {name: alternatives(names) for name, names in choices.items()}
     rows: list[Row] = []
     for heading, panels in _rows(dashboard.get("panels", [])):
         variable = heading.get("repeat")
@@ -124,10 +123,10 @@ def panel_rows(dashboard: Mapping[str, Any], choices: Mapping[str, Sequence[str]
 def variable_choices(
     dashboard: Mapping[str, Any], ask: Ask, narrowed: Mapping[str, str] | None = None, over: str = "15m"
 ) -> dict[str, list[str]]:
-    """The values that each variable of a dashboard had in the time ``over``, asked of Prometheus.
+    """Return the values of each variable of a dashboard during the last ``over``, from Prometheus.
 
-    ``narrowed`` has other questions for variables by name. Variables without a question have their saved value only,
-    and are left out.
+    ``narrowed`` replaces the queries of variables by name. Variables without a query are not in the result: they have
+    only their saved value.
     """
     values, choices = saved_values(dashboard), {}
     for variable in dashboard.get("templating", {}).get("list", []):
@@ -135,39 +134,38 @@ def variable_choices(
             continue
         name = variable["name"]
         query = (narrowed or {}).get(name, variable["query"])
-        asked = LABEL_VALUES.fullmatch(query)
-        if not asked:
+        match = LABEL_VALUES.fullmatch(query)
+        if not match:
             raise ValueError(f"variable {name!r} of dashboard {dashboard['title']!r}: {query!r} is not label_values(…)")
-        series, label = asked.groups()
+        series, label = match.groups()
         selected = _filled(series, values, f"variable {name!r} of dashboard {dashboard['title']!r}")
         expr = f"group by ({label}) (last_over_time({selected}[{over}]))"
-        found = sorted(sample["metric"][label] for sample in ask(expr) if label in sample["metric"])
-        choices[name] = found
-        values[name] = alternatives(found)
+        choices[name] = sorted(sample["metric"][label] for sample in ask(expr) if label in sample["metric"])
+        values[name] = alternatives(choices[name])
     return choices
 
 
 def alternatives(values: Sequence[str]) -> str:
-    """A regular expression for one of several values, as Grafana writes it."""
+    """Return a regular expression that matches one of several values, in Grafana's form."""
     escaped = [SPECIAL.sub(r"\\\\\g<0>", value) for value in values]
     return escaped[0] if len(escaped) == 1 else f"({'|'.join(escaped)})"
 
 
 def saved_values(dashboard: Mapping[str, Any]) -> dict[str, str]:
-    """Values of all variables as the dashboard opens with them, Grafana's own included."""
+    """Return the saved values of all variables, and of Grafana's own variables."""
     listed = dashboard.get("templating", {}).get("list", [])
     return BUILT_IN | {variable["name"]: _value(variable) for variable in listed}
 
 
 def _panels(panels: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """Every panel; those of a collapsed row stand inside the row."""
+    """Yield every panel. Panels of a collapsed row are inside the row."""
     for panel in panels:
         yield panel
         yield from _panels(panel.get("panels", []))
 
 
 def _rows(panels: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], list[dict[str, Any]]]]:
-    """Each heading with its panels: those inside, or those that follow it."""
+    """Yield each heading with its panels: the panels inside it, or the panels after it."""
     heading: dict[str, Any] = {}
     collected: list[dict[str, Any]] = []
     for panel in _panels(panels):
@@ -202,7 +200,7 @@ def _panel(panel: Mapping[str, Any], values: Values, title: str) -> Panel:
 
 
 def _columns(organized: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """Names and titles of a table's columns, in their order."""
+    """Return names and titles of a table's columns, in their order."""
     places, titles = organized["indexByName"], organized["renameByName"]
     return tuple((name, titles[name]) for name in sorted(places, key=places.__getitem__))
 

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""Records of runs for a person: the table at the end of a run, and the page of the fleet."""
+"""Records of runs for people: the table at the end of a run, and fleet.html."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from ..fleet.run_record import Record, clusters_of, read_runs, ring_order
 from .pages import environment
 
 PAGE = "fleet.html"
-#: What is said of a cluster whose run has no end.
+#: State of a cluster whose run has no end.
 NOT_ENDED = "not ended"
 
-#: Up to so many clusters the table has a row for each phase, beyond a row for each cluster.
+#: With this number of clusters or fewer the table has a row for each phase, else a row for each cluster.
 FEW = 4
-#: Phases that took less than these seconds everywhere are only counted.
+#: Phases that took less than this number of seconds on every cluster are only counted.
 SHORTEST_SHOWN = 0.1
-#: Columns of a terminal that are used, at least and at most.
+#: Least and largest width of the table, in characters.
 NARROWEST, WIDEST = 80, 200
 
 
 def seconds_of(record: Record) -> dict[str, dict[str, float]]:
-    """Seconds of every phase on every cluster, by phase in the order of the run."""
+    """Return the seconds of every phase on every cluster, by phase in the order of the run."""
     rows: dict[str, dict[str, float]] = {}
     for phase in record["phases"]:
         row = rows.setdefault(phase["phase"], {})
@@ -38,21 +38,21 @@ def seconds_of(record: Record) -> dict[str, dict[str, float]]:
 
 
 def state_of(record: Record, cluster: str) -> str:
-    """How a cluster ended, and in which phase where that was not well; "" for a host without a cluster."""
+    """Return the state of a cluster, with the failed phase if there is one; "" for a host without a cluster."""
     state = str(record["clusters"].get(cluster, {}).get("state", ""))
     phase = failed_phase(record, cluster) if state in ("failed", "unreachable") else ""
     return f"{state}: {phase}" if phase else state
 
 
 def failed_phase(record: Record, cluster: str) -> str:
-    """The first phase that failed on a cluster; "" if none did."""
+    """Return the first phase that failed on a cluster, or "" if no phase failed."""
     return next((str(p["phase"]) for p in record["phases"] if p["cluster"] == cluster and p["failed"]), "")
 
 
 def table(record: Record, columns: int | None = None) -> list[str]:
-    """Lines of the table of clusters and phases, with states and seconds.
+    """Return the lines of the table of clusters and phases, with states and seconds.
 
-    Many clusters have a row each, with the phases that took longest as long as `columns` (those of the terminal) allow.
+    With many clusters each has a row with the longest phases that fit into `columns` characters (default: terminal).
     """
     names = clusters_of(record)
     rows = seconds_of(record)
@@ -103,14 +103,14 @@ def _figure(seconds: float | None) -> str:
 
 
 def write_page(fleet_dir: Path) -> Path:
-    """Draw the last runs of a fleet into `fleet.html`; path of the page. Raises OSError."""
+    """Write the last runs of a fleet to `fleet.html`. Return the path of the page. Raise OSError if that fails."""
     page = fleet_dir / PAGE
     replace_file(page, render(read_runs(fleet_dir)))
     return page
 
 
 def render(runs: Sequence[Record]) -> str:
-    """The page of a fleet's runs (the oldest first): one file that needs nothing else."""
+    """Return the page of a fleet's runs (oldest first): HTML without external files."""
     pages = environment()
     pages.filters["figure"] = _figure
     last = runs[-1] if runs else None
@@ -121,7 +121,7 @@ def render(runs: Sequence[Record]) -> str:
     return pages.get_template("fleet.html.j2").render(
         rings=_rings(runs),
         verdict=_verdict(runs),
-        last=last and _told(last),
+        last=last and _summary(last),
         names=clusters_of(last) if last else [],
         phases=shown,
         folded_phases=len(seconds) - len(shown),
@@ -129,7 +129,7 @@ def render(runs: Sequence[Record]) -> str:
         failed_phase=failed_phase,
         groups=[(clusters, changes, folded(changes)) for clusters, changes in grouped(last)] if last else [],
         findings=_findings(runs),
-        runs=[_told(record) for record in reversed(runs)],
+        runs=[_summary(record) for record in reversed(runs)],
     )
 
 
@@ -138,13 +138,13 @@ def _failed(record: Record | None, phase: str) -> bool:
 
 
 def _end_of(record: Record, cluster: str) -> str:
-    """How a run ended for a cluster. One without an end was killed, or goes on."""
+    """Return the state of a cluster in a run. A run without an end was killed or still runs."""
     state = str(record["clusters"][cluster]["state"])
     return NOT_ENDED if state == "ok" and record["ended"] is None else state
 
 
-def _told(record: Record) -> dict[str, Any]:
-    """What the page says about a run."""
+def _summary(record: Record) -> dict[str, Any]:
+    """Return a record with the values that the page shows of a run."""
     ends = Counter(_end_of(record, cluster) for cluster in record["clusters"])
     return {
         **record,
@@ -157,7 +157,7 @@ def _told(record: Record) -> dict[str, Any]:
 
 
 def _rings(runs: Sequence[Record]) -> list[dict[str, Any]]:
-    """All clusters by ring, each with its runs, the newest first. What is said of one is what its newest run knew."""
+    """Return all clusters by ring, each with its runs (newest first). Facts of a cluster come from its newest run."""
     rings: dict[str, dict[str, dict[str, Any]]] = {}
     clusters: dict[str, dict[str, Any]] = {}
     for record in reversed(runs):
@@ -174,7 +174,7 @@ def _rings(runs: Sequence[Record]) -> list[dict[str, Any]]:
 
 
 def _parts(record: Record) -> dict[str, dict[str, Any]]:
-    """What a run was to each of its clusters."""
+    """Return what the page shows of a run, by cluster."""
     seconds: Counter[str] = Counter()
     for row in seconds_of(record).values():
         seconds.update(row)
@@ -196,12 +196,12 @@ def _parts(record: Record) -> dict[str, dict[str, Any]]:
 
 
 def _verdict(runs: Sequence[Record]) -> dict[str, Any]:
-    """Whether the newest run of every cluster ended well, in a word and a sentence."""
+    """Return whether the newest run of every cluster ended well: a style, a headline and a sentence."""
     newest = {name: _end_of(record, name) for record in runs for name in record["clusters"]}
     ends = Counter(newest.values())
     bad = sum(count for state, count in ends.items() if state != "ok")
     if not newest:
-        return {"style": "note", "word": "No cluster yet", "text": "No run of a playbook on a cluster is known here."}
+        return {"style": "note", "word": "No cluster yet", "text": "There is no record of a run on a cluster."}
     text = ", ".join(f"{count} {state}" for state, count in ends.most_common())
     if not bad:
         return {
@@ -209,13 +209,13 @@ def _verdict(runs: Sequence[Record]) -> dict[str, Any]:
             "word": "All is well",
             "text": f"The newest run of each of {len(newest)} clusters: {text}.",
         }
-    hurt = [name for name, state in newest.items() if state in ("failed", "unreachable")]
-    word = f"{bad} of {len(newest)} {'needs' if bad == 1 else 'need'} a look"
-    return {"style": "bad" if hurt else "note", "word": word, "text": f"The newest run of each cluster: {text}."}
+    failed = [name for name, state in newest.items() if state in ("failed", "unreachable")]
+    word = f"{bad} of {len(newest)} {'needs' if bad == 1 else 'need'} attention"
+    return {"style": "bad" if failed else "note", "word": word, "text": f"The newest run of each cluster: {text}."}
 
 
 def _findings(runs: Sequence[Record]) -> list[dict[str, Any]]:
-    """The newest of each kind that was found out about a cluster, what is not well first."""
+    """Return the newest result of each kind and cluster, failed results first."""
     newest = {
         (entry["cluster"], entry["kind"]): {**entry, "started": record["started"]}
         for record in runs

@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What all pages that are written for people share: where their templates are, and how times are written."""
+"""Templates of all pages for people, and their form of times."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ TEMPLATES = COLLECTION / "roles" / "verify" / "templates"
 
 
 def environment() -> Environment:
-    """Templates of pages. Values are escaped, and a name that is not there is an error."""
+    """Return the Jinja environment of the pages. It escapes values and rejects undefined names."""
     pages = Environment(
         loader=FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -27,5 +27,5 @@ def environment() -> Environment:
 
 
 def moment(stamp: float) -> str:
-    """A time in seconds since 1970 as people write it."""
+    """Return a time (seconds since 1970) as date and time in UTC."""
     return f"{datetime.datetime.fromtimestamp(stamp, datetime.UTC):%Y-%m-%d %H:%M:%S} UTC"

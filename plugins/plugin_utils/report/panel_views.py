@@ -1,7 +1,7 @@
-"""Panels (see ``panels.collect``) made ready for the report's template: drawings, marks of axes, numbers in words.
+"""Panels (see ``panels.collect``) for the report's template: drawings, marks of axes, numbers as text.
 
-A drawing holds lines and areas only and is stretched to the width that it gets; all text stays outside of it, and is
-as large on a phone as on a screen. Colours come from the page's style sheet through classes.
+A drawing has only lines and areas, because the page stretches it to the available width. Text is outside of the
+drawing and keeps its size. Colours come from the page's style sheet through classes.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from typing import Any, NamedTuple
 
 from .chart import nice_step, time_step
 
-# Size of a drawing in its own units, and of the strip of a condition.
+# Width and height of a drawing, and height of the strip of a condition, in units of the SVG.
 WIDTH, HEIGHT, STRIP = 600, 120, 12
-# Bytes of all drawings together: the page stays light, whatever the cluster is like.
+# Most bytes of all drawings together, so that the page stays small on a large cluster.
 BUDGET = 900_000
-LEFT_OUT = "Not drawn, so that this page stays light. Grafana has it."
-# Steps of a unit, ascending: what a value is divided by, from which value on, and what is written behind it.
+LEFT_OUT = "Not drawn, to keep this page small. Grafana shows this panel."
+# Steps of a unit, ascending: the divisor, which is also the least value of the step, and the suffix.
 BINARY = [(1, "B"), (2**10, "KiB"), (2**20, "MiB"), (2**30, "GiB"), (2**40, "TiB")]
 DECIMAL = [(1, ""), (1e3, "k"), (1e6, "M"), (1e9, "G")]
 UNITS: dict[str, list[tuple[float, str]]] = {
@@ -29,34 +29,34 @@ UNITS: dict[str, list[tuple[float, str]]] = {
     "s": [(1e-6, " µs"), (1e-3, " ms"), (1, " s"), (60, " min"), (3600, " h"), (86400, " d")],
     "short": [(divisor, f" {name}".rstrip()) for divisor, name in DECIMAL],
 }
-# What happens per second.
+# Units of events per second.
 RATES = {"cps", "reqps", "ops", "pps"}
 
 Values = Sequence[float | None]
 
 
 class Measure(NamedTuple):
-    """What values are divided by, and what is written behind them."""
+    """The divisor of values, and the suffix after them."""
 
     divisor: float
     suffix: str
 
 
 def measure(unit: str, highest: float) -> Measure:
-    """The step of a unit (as Grafana names it) in which values up to ``highest`` are read best."""
+    """Return the step of a unit (Grafana's name) that suits values up to ``highest``."""
     if unit in RATES:
         return Measure(1, " /s")
     if unit == "s" and not highest:
         return Measure(1, " s")
     steps = UNITS.get(unit, UNITS["short"])
-    # From twice a step on: 90 s are said as seconds, three minutes as minutes.
+    # Change the unit at twice its size: 90 s stay seconds, 180 s become 3 min.
     factor = 2 if unit == "s" else 1
     fitting = [step for step in steps if highest >= step[0] * (factor if step[0] > 1 else 1)]
     return Measure(*(fitting[-1] if fitting else steps[0]))
 
 
 def words(value: float | None, unit: str, decimals: int | None = None) -> str:
-    """A value for a reader."""
+    """Return a value with its unit as text, or "-" for no value."""
     if value is None:
         return "-"
     divisor, suffix = measure(unit, abs(value))
@@ -67,13 +67,13 @@ def words(value: float | None, unit: str, decimals: int | None = None) -> str:
 
 
 def line_path(values: Values, ceiling: float, stairs: bool, close: bool = False) -> str:
-    """SVG path data; points that a straight line passes anyway are left out. ``close`` makes areas down to zero."""
+    """Return SVG path data without points that lie on a horizontal line. ``close`` makes areas down to zero."""
     parts: list[str] = []
     for run in runs(values, stairs, ceiling):
         if close:
             parts.append(f"M{run[0][0]} {HEIGHT}" + "".join(f"L{x} {y}" for x, y in run) + f"V{HEIGHT}Z")
         elif len(run) == 1:
-            # A single value, as a dot of the line's width.
+            # A single value becomes a dot.
             parts.append(f"M{run[0][0]} {run[0][1]}h.1")
         else:
             parts.append("M" + "L".join(f"{x} {y}" for x, y in run))
@@ -81,13 +81,13 @@ def line_path(values: Values, ceiling: float, stairs: bool, close: bool = False)
 
 
 def runs(values: Values, stairs: bool, ceiling: float) -> list[list[tuple[int, int]]]:
-    """Points of a drawing, one list for each stretch without a missing value."""
-    found: list[list[tuple[int, int]]] = []
+    """Return the points of a drawing: one list for each stretch without a missing value."""
+    stretches: list[list[tuple[int, int]]] = []
     points: list[tuple[int, int]] = []
     for index, value in enumerate(values):
         if value is None:
             if points:
-                found.append(points)
+                stretches.append(points)
             points = []
             continue
         x, y = place(index, len(values)), round(HEIGHT - max(0.0, min(value, ceiling)) / ceiling * HEIGHT)
@@ -97,16 +97,16 @@ def runs(values: Values, stairs: bool, ceiling: float) -> list[list[tuple[int, i
             points[-1] = (x, y)
         else:
             points.append((x, y))
-    return [*found, points] if points else found
+    return [*stretches, points] if points else stretches
 
 
 def place(index: int, count: int) -> int:
-    """Where the value of a point in time lies."""
+    """Return the x coordinate of value ``index`` of ``count``."""
     return round(index / max(1, count - 1) * WIDTH)
 
 
 def stack_path(lower: Values, upper: Values, ceiling: float, stairs: bool) -> str:
-    """An area between two lines, which have their gaps at the same places."""
+    """Return SVG path data of the area between two lines. Both lines have the same gaps."""
     return "".join(
         "M" + "L".join(f"{x} {y}" for x, y in [*above, *reversed(below)]) + "Z"
         for above, below in zip(runs(upper, stairs, ceiling), runs(lower, stairs, ceiling), strict=True)
@@ -114,7 +114,7 @@ def stack_path(lower: Values, upper: Values, ceiling: float, stairs: bool) -> st
 
 
 def stacked(series: Sequence[Mapping[str, Any]]) -> list[list[float | None]]:
-    """Lines of a stack from the ground up: sums of the values so far, nothing where no series has a value."""
+    """Return the lines of a stack from the bottom up: running sums, None where no series has a value."""
     columns = list(zip(*(entry["values"] for entry in series), strict=True))
     total: list[float | None] = [None if all(value is None for value in column) else 0.0 for column in columns]
     lines = [total]
@@ -128,12 +128,12 @@ def stacked(series: Sequence[Mapping[str, Any]]) -> list[list[float | None]]:
 
 
 def graph(panel: Mapping[str, Any]) -> dict[str, Any]:
-    """Lines or stacked areas, with the marks of the value axis and a legend with last and highest values."""
+    """Return lines or stacked areas, marks of the value axis, and a legend with last and highest values."""
     series, unit, stairs = panel["series"], panel["unit"], panel.get("stairs", False)
     lines = stacked(series) if panel.get("stacked") else [entry["values"] for entry in series]
     highest = max((value for line in lines for value in line if value is not None), default=0)
     divisor, suffix = measure(unit, highest)
-    # An axis needs a height, also where everything is zero.
+    # An axis needs a height even if all values are zero.
     highest = max(0.0, highest / divisor) or 1.0
     step = nice_step(highest, 3, stairs and divisor == 1)
     ceiling = math.ceil(round(highest / step, 6)) * step
@@ -146,7 +146,7 @@ def graph(panel: Mapping[str, Any]) -> dict[str, Any]:
     top = ceiling * divisor
     if panel.get("stacked"):
         areas = [stack_path(lower, upper, top, stairs) for lower, upper in itertools.pairwise(lines)]
-        # An area without height would be a line that means nothing.
+        # An area without height would look like a line.
         shapes += [f'<path class="a k{at}" d="{area}"/>' for at, area in enumerate(areas) if any(series[at]["values"])]
     else:
         drawn = [line_path(values, top, stairs) for values in lines]
@@ -169,7 +169,7 @@ def graph(panel: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def strips(panel: Mapping[str, Any]) -> dict[str, Any]:
-    """Conditions over time, one strip each: true, false, unknown; nothing for the time before the first is known."""
+    """Return one strip for each condition: true, false, unknown; empty before the first known value."""
     rows = []
     for entry in panel["series"]:
         shapes, count = [], len(entry["values"])
@@ -177,7 +177,7 @@ def strips(panel: Mapping[str, Any]) -> dict[str, Any]:
         first = 0
         for index in range(1, count + 1):
             if index == count or states[index] != states[first]:
-                # A value stands for the time until the next.
+                # A value is valid until the next one.
                 left, right = round(first / count * WIDTH), round(index / count * WIDTH)
                 if first or states[first] != "u":
                     shapes.append(f'<rect class="{states[first]}" x="{left}" width="{right - left}" height="{STRIP}"/>')
@@ -188,7 +188,7 @@ def strips(panel: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def figure(panel: Mapping[str, Any]) -> dict[str, Any]:
-    """One number, as it was last, with its course."""
+    """Return the last value as text, its state, and a drawing of all values."""
     values = panel["series"][0]["values"]
     last = next((value for value in reversed(values) if value is not None), None)
     highest = max((value for value in values if value is not None), default=0) or 1
@@ -202,7 +202,7 @@ def figure(panel: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def grid(panel: Mapping[str, Any]) -> dict[str, Any]:
-    """A table's cells as text, numbers marked as such."""
+    """Return the columns and cells of a table as text; numbers are marked."""
     return {
         "columns": panel["columns"],
         "cells": [
@@ -221,12 +221,12 @@ VIEWS = {"timeseries": graph, "state-timeline": strips, "stat": figure, "table":
 
 
 def svg(height: int, shapes: Sequence[str]) -> str:
-    """A drawing that is stretched to its place; what it shows stands beside it as text."""
+    """Return an SVG that fills its place. It is hidden from screen readers, because text beside it has the values."""
     return f'<svg viewBox="0 0 {WIDTH} {height}" preserveAspectRatio="none" aria-hidden="true">{"".join(shapes)}</svg>'
 
 
 def view(panels: Mapping[str, Any]) -> dict[str, Any]:
-    """All dashboards for the template; those without any data are only named, in ``absent``."""
+    """Return all dashboards for the template. Key ``absent`` names the dashboards without data."""
     spent = 0
     shown, absent = [], []
     for dashboard in panels["dashboards"]:
@@ -237,23 +237,23 @@ def view(panels: Mapping[str, Any]) -> dict[str, Any]:
         for row in dashboard["rows"]:
             views = []
             for panel in row["panels"]:
-                made = {name: panel.get(name) for name in ("title", "kind", "why", "problem", "more")}
+                shown_panel = {name: panel.get(name) for name in ("title", "kind", "why", "problem", "more")}
                 if "problem" not in panel:
                     look = VIEWS[panel["kind"]](panel)
                     size = len(str(look))
                     if spent + size > BUDGET:
-                        made["problem"] = LEFT_OUT
+                        shown_panel["problem"] = LEFT_OUT
                     else:
                         spent += size
-                        made |= look
-                views.append(made)
+                        shown_panel |= look
+                views.append(shown_panel)
             rows.append({**row, "panels": views})
         shown.append({**dashboard, "rows": rows})
     return {**panels, "dashboards": shown, "absent": absent, "times": times(panels["start"], panels["end"])}
 
 
 def times(start: float, end: float) -> list[dict[str, Any]]:
-    """Marks of the time axis, in UTC, as shares of the width."""
+    """Return the marks of the time axis: UTC time, and position in percent of the width."""
     step = time_step(end - start, 5)
     first = math.ceil(start / step) * step
     return [

@@ -1,6 +1,6 @@
-"""What the panels of the dashboards show of a cluster, taken from its Prometheus as plain data.
+"""Data of all dashboard panels of a cluster, from its Prometheus.
 
-The report draws from it, so that people without Grafana see the same panels, made from the same queries.
+The report draws this data, so that people without Grafana see the same panels from the same queries.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ from .dashboards import (
     variable_choices,
 )
 
-# Values of a line, at most, and seconds between two of them, at least.
+# Most values of a line, and least seconds between two values.
 POINTS, SHORTEST_STEP = 90, 5
-# How often a row repeats, lines of a panel and rows of a table, at most: a page of a hundred nodes can still be read.
+# Most repetitions of a row, lines of a panel and rows of a table, so that the page of 100 nodes stays readable.
 REPEATS, MOST_SERIES, MOST_ROWS = 8, 10, 40
-# All pods of a cluster would be too many lines: those beside autoscaled ones are what a reader of the report asks for.
+# Show only namespaces with autoscaled pods: lines for all pods of a cluster would be too many.
 NARROWED = {"kubescale-pod": {"namespace": "label_values(kube_horizontalpodautoscaler_info, namespace)"}}
 
 Samples = Sequence[Mapping[str, Any]]
 
 
 def collect(api: Reader, service: str, minutes: float) -> dict[str, Any]:
-    """Data of all panels of all dashboards over the last ``minutes``.
+    """Return the data of all panels of all dashboards over the last ``minutes``.
 
-    Raises ``ApiError`` or ``PrometheusError`` when Prometheus does not answer at all. A query that it refuses is said
-    at its panel, and harms no other.
+    Raise ApiError or PrometheusError if Prometheus does not answer. A rejected query becomes ``problem`` of its panel;
+    the other panels are complete.
     """
     began = time.monotonic()
     end = time.time()
@@ -66,7 +66,7 @@ def collect(api: Reader, service: str, minutes: float) -> dict[str, Any]:
         except (ApiError, PrometheusError) as error:
             return question, str(error)
 
-    # As many at once as the connection has: each is short, and most of its time is the way there and back.
+    # One thread per connection: queries are short, and most of their time is network latency.
     with ThreadPoolExecutor(CONNECTIONS) as pool:
         answers = dict(pool.map(ask, sorted(asked)))
     return {
@@ -80,7 +80,7 @@ def collect(api: Reader, service: str, minutes: float) -> dict[str, Any]:
                 "uid": model["uid"],
                 "title": model["title"],
                 "about": model.get("description", ""),
-                "left_out": {name: len(found) - REPEATS for name, found in choices.items() if _cut(model, name, found)},
+                "left_out": {name: len(known) - REPEATS for name, known in choices.items() if _cut(model, name, known)},
                 "rows": [
                     {
                         "title": row.title,
@@ -95,37 +95,37 @@ def collect(api: Reader, service: str, minutes: float) -> dict[str, Any]:
     }
 
 
-def _cut(model: Mapping[str, Any], name: str, found: Sequence[str]) -> bool:
-    """Whether rows of a variable were left out."""
-    return len(found) > REPEATS and any(panel.get("repeat") == name for panel in model["panels"])
+def _cut(model: Mapping[str, Any], name: str, values: Sequence[str]) -> bool:
+    """Return whether the report omits rows of a variable."""
+    return len(values) > REPEATS and any(panel.get("repeat") == name for panel in model["panels"])
 
 
 def panel_data(
     panel: Panel, answers: Mapping[tuple[str, bool], Samples | str], start: float, end: float, step: float
 ) -> dict[str, Any]:
-    """A panel with its look and its data; ``problem`` is why it has none."""
-    given = [answers[target.expr, panel.kind == "table"] for target in panel.targets]
+    """Return a panel with its settings and its data; ``problem`` is the reason if there is no data."""
+    results = [answers[target.expr, panel.kind == "table"] for target in panel.targets]
     data: dict[str, Any] = {"title": panel.title, "kind": panel.kind, "why": panel.why, "unit": panel.unit}
     for name in ("decimals", "bad_from", "stacked", "stairs"):
         value = getattr(panel, name)
         if value is not None and value is not False:
             data[name] = value
-    problems = [answer for answer in given if isinstance(answer, str)]
-    found = [answer for answer in given if not isinstance(answer, str)]
+    problems = [answer for answer in results if isinstance(answer, str)]
+    answered = [answer for answer in results if not isinstance(answer, str)]
     if problems:
         data["problem"] = problems[0]
-    elif not any(found):
+    elif not any(answered):
         data["problem"] = panel.nothing or "No data."
     elif panel.kind == "table":
-        data |= table(panel.columns, found)
+        data |= table(panel.columns, answered)
     else:
         count = round((end - start) / step) + 1
         series: list[dict[str, Any]] = [
             {"name": name_of(target.legend, sample["metric"]), "values": on_grid(sample["values"], start, step, count)}
-            for target, samples in zip(panel.targets, found, strict=True)
+            for target, samples in zip(panel.targets, answered, strict=True)
             for sample in samples
         ]
-        # What is highest is what people look for; the order of the queries stays.
+        # Keep the series with the highest peaks, in the order of the queries.
         kept = sorted(range(len(series)), key=lambda index: -peak(series[index]["values"]))[:MOST_SERIES]
         data["series"] = [series[index] for index in sorted(kept)]
         data["more"] = len(series) - len(kept)
@@ -133,12 +133,12 @@ def panel_data(
 
 
 def name_of(legend: str, labels: Mapping[str, str]) -> str:
-    """A legend in Grafana's form with a series' labels filled in."""
-    return LABEL.sub(lambda found: labels.get(found.group(1), ""), legend)
+    """Return a legend in Grafana's form with the labels of a series."""
+    return LABEL.sub(lambda match: labels.get(match.group(1), ""), legend)
 
 
 def on_grid(values: Sequence[tuple[float, str]], start: float, step: float, count: int) -> list[float | None]:
-    """A value for each point in time, None where there is none; four digits are more than a drawing shows."""
+    """Return a value with four digits for each point in time, or None where there is none."""
     grid: list[float | None] = [None] * count
     for moment, text in values:
         place, value = round((moment - start) / step), float(text)
@@ -148,18 +148,18 @@ def on_grid(values: Sequence[tuple[float, str]], start: float, step: float, coun
 
 
 def short(value: float) -> float:
-    """A number to four digits, whole where it is."""
+    """Return a number rounded to four digits; whole numbers as int."""
     rounded = float(f"{value:.4g}")
     return int(rounded) if rounded == int(rounded) else rounded
 
 
 def peak(values: Sequence[float | None]) -> float:
-    """The highest of the values there are."""
+    """Return the highest value, or -inf if there is none."""
     return max((value for value in values if value is not None), default=-math.inf)
 
 
 def table(columns: Sequence[tuple[str, str]], answers: Sequence[Samples]) -> dict[str, Any]:
-    """Rows merged from several queries, as Grafana merges them: by the labels that they share."""
+    """Return the rows of several queries, merged by their common labels as Grafana does it."""
     rows: list[dict[str, Any]] = []
     for position, samples in enumerate(answers):
         for sample in samples:

@@ -1,8 +1,7 @@
-"""What a run found out about a cluster, for a person (report.html) and for programs (report.json).
+"""The report of a cluster, for people (report.html) and for programs (report.json).
 
-Both lie in the cluster's state folder. The JSON is kept from run to run and gets a new section from whoever has one:
-``verify`` its checks, ``load`` its timeline, ``panels`` what the dashboards show. When the cluster is another one than
-before (it was removed and made again), old sections are dropped.
+Both are in the cluster's state folder. Each run keeps the JSON and updates one section: ``verify`` (checks), ``load``
+(timeline) or ``panels`` (data of the dashboards). Old sections are deleted if the cluster was created again.
 """
 
 from __future__ import annotations
@@ -22,20 +21,20 @@ from .chart import STEP_LETTERS, STEPS, time_label, timeline
 from .pages import environment
 from .panel_views import view
 
-# Widths of the two drawings of a timeline, in pixels: one for screens, one for phones.
+# Widths of the two drawings of a timeline in pixels, for screens and for phones.
 WIDE, NARROW = 960, 360
-# Images that stand in for something that could not be built: what a reader must know about them.
+# Images that replace a component that cannot be built, with a note for readers of the report.
 STAND_INS = {
     "grafana-stand-in": (
-        "Grafana here is a stand-in of this project: it serves /api/health and the dashboards and data sources that "
-        "are provisioned to it, and draws nothing, because Grafana itself cannot be built from what is reachable here. "
-        "Give grafana_image_archive to run the real one."
+        "Grafana here is a stand-in of this project: it serves /api/health and the provisioned dashboards and data "
+        "sources, and draws nothing. Grafana itself cannot be built from the sources that are reachable here. "
+        "Set grafana_image_archive to run the real Grafana."
     )
 }
 
 
 def cluster_facts(api: Api) -> dict[str, Any]:
-    """Identity of a cluster, its nodes, and what runs on it in which version and image."""
+    """Return the identity of a cluster, its nodes, and its components with version and image."""
     nodes = api.raw(NODES)["items"]
     pods = api.raw(PODS)["items"]
     return {
@@ -46,7 +45,7 @@ def cluster_facts(api: Api) -> dict[str, Any]:
 
 
 def describe_node(node: Mapping[str, Any]) -> dict[str, Any]:
-    """What the report says about a node."""
+    """Return the facts of a node that the report shows."""
     info, prefix = node["status"]["nodeInfo"], "node-role.kubernetes.io/"
     return {
         "name": node["metadata"]["name"],
@@ -63,15 +62,15 @@ def describe_node(node: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def components(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Images that run, each once: component, version, repository, namespaces and number of pods."""
-    found: dict[str, dict[str, Any]] = {}
+    """Return each running image: component, version, image, namespaces and number of pods."""
+    images: dict[str, dict[str, Any]] = {}
     for pod in pods:
         for container in pod["spec"]["containers"]:
             name = container["image"].partition("@")[0]
             repository, _unused, tag = name.rpartition(":")
             if not repository or "/" in tag:  # the colon was a registry's port
                 repository, tag = name, ""
-            entry = found.setdefault(
+            entry = images.setdefault(
                 container["image"],
                 {
                     "component": repository.rpartition("/")[2],
@@ -84,11 +83,11 @@ def components(pods: list[dict[str, Any]]) -> list[dict[str, Any]]:
             entry["pods"] += 1
             if pod["metadata"]["namespace"] not in entry["namespaces"]:
                 entry["namespaces"].append(pod["metadata"]["namespace"])
-    return sorted(found.values(), key=lambda entry: (entry["namespaces"][0], entry["component"]))
+    return sorted(images.values(), key=lambda entry: (entry["namespaces"][0], entry["component"]))
 
 
 def read_phases(folder: Path, cluster: str) -> dict[str, Any]:
-    """Seconds per phase of a cluster, where the phases callback left them, with playbook and start; else nothing."""
+    """Return playbook, start and seconds per phase of a cluster from the file of callback phases; {} without it."""
     path = Path(os.environ.get("KUBESCALE_PHASES_FILE") or folder.parent / "phases.json")
     summed: dict[str, float] = {}
     try:
@@ -102,12 +101,12 @@ def read_phases(folder: Path, cluster: str) -> dict[str, Any]:
             "phases": [{"phase": name, "seconds": round(seconds, 1)} for name, seconds in summed.items()],
         }
     except (OSError, ValueError, KeyError, TypeError):
-        # Nobody asked for that file, or it is being written: the report is whole without it.
+        # The file is optional, and another process may be writing it. The report is valid without phases.
         return {}
 
 
 def update_report(folder: Path, cluster: str, facts: Mapping[str, Any], **sections: Mapping[str, Any]) -> Path:
-    """Bring ``report.json`` and ``report.html`` in ``folder`` up to date with new sections; path of the page."""
+    """Update ``report.json`` and ``report.html`` in ``folder`` with new sections. Return the path of the page."""
     folder.mkdir(parents=True, exist_ok=True)
     store = folder / "report.json"
     try:
@@ -135,25 +134,25 @@ def update_report(folder: Path, cluster: str, facts: Mapping[str, Any], **sectio
 
 
 def verdict(report: Mapping[str, Any]) -> dict[str, Any]:
-    """The first thing a reader wants to know: whether it works, in one word and one sentence."""
+    """Return whether the cluster works: a boolean, a headline and a sentence."""
     checks = (report.get("verify") or {}).get("checks") or []
     failed = [check for check in checks if not check["ok"]]
     load = report.get("load")
-    said = []
+    texts = []
     if load:
         steps = load["steps"]
         start = load["samples"][0]["ready"] if load["samples"] else 0
         if load["ok"]:
             most = max(sample["ready"] for sample in load["samples"])
-            said.append(
+            texts.append(
                 f"Under {load['rate']:g} requests per second the app went from {start} to {most} ready replicas within "
                 f"{steps['demanded_ready']:.0f} s, and began to scale in "
                 f"{steps['scale_in'] - steps['load_end']:.0f} s after the load ended."
             )
         else:
-            said.append(load["failure"])
+            texts.append(load["failure"])
     if checks:
-        said.append(
+        texts.append(
             f"{len(failed)} of {len(checks)} checks do not hold." if failed else f"All {len(checks)} checks hold."
         )
     good = not failed and (not load or load["ok"])
@@ -161,11 +160,11 @@ def verdict(report: Mapping[str, Any]) -> dict[str, Any]:
         word = "Did not scale" if load and not load["ok"] else "Not healthy"
     else:
         word = "It scales" if load else "Healthy"
-    return {"ok": good, "word": word, "text": " ".join(said)}
+    return {"ok": good, "word": word, "text": " ".join(texts)}
 
 
 def reaction(load: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """Rows of the table of steps: when each was seen, and how long after the one before."""
+    """Return the rows of the table of steps: time of each step, and seconds since the step before."""
     rows: list[dict[str, Any]] = []
     last: float | None = None
     for letter, (name, title) in zip(STEP_LETTERS, STEPS.items(), strict=True):
@@ -177,7 +176,7 @@ def reaction(load: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def thinned(load: Mapping[str, Any], every: float = 5) -> list[Mapping[str, Any]]:
-    """Samples about ``every`` seconds apart, and each at which replicas changed: the drawing as a table."""
+    """Return a sample about every ``every`` seconds, and each sample at which replicas changed."""
     kept: list[Mapping[str, Any]] = []
     for sample in load["samples"]:
         last = kept[-1] if kept else None
@@ -191,7 +190,7 @@ def thinned(load: Mapping[str, Any], every: float = 5) -> list[Mapping[str, Any]
 
 
 def render(report: Mapping[str, Any]) -> str:
-    """The page of a report: one file that needs nothing else."""
+    """Return the page of a report: HTML without external files."""
     pages = environment()
     pages.filters["clock"] = time_label
     load, verify, run = report.get("load"), report.get("verify") or {}, report.get("run") or {}

@@ -78,7 +78,7 @@ def test_cluster_that_is_not_there_would_be_made() -> None:
     record.add_change(
         "one", "one", "cni", "Apply", {"would_be_made": True, "objects": [], "set": "flannel"}, secret=False
     )
-    assert plan.describe(record.document(None)) == "one: would be made, with all objects"
+    assert plan.describe(record.document(None)) == "one: would be created, with all objects"
     assert plan.document(record.document(None))["clusters"]["one"]["would_be_made"] is True
 
 

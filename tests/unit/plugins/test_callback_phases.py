@@ -159,11 +159,6 @@ def test_host_without_cluster_stands_for_itself(run: Run) -> None:
     assert run.shown == ["[00:00] artifacts: laptop"]
 
 
-def test_names_of_many_clusters_are_counted() -> None:
-    assert phases.name_some(["a", "b", "a"]) == "a, b"
-    assert phases.name_some(f"c{n}" for n in range(7)) == "c0, c1, c2 and 4 more"
-
-
 def test_record_says_how_each_cluster_ended_and_what_changed(run: Run) -> None:
     one, two, three = (
         make_host(f"host-{name}", name, cluster_ring=ring, cluster_environment="staging")

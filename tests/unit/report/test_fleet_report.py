@@ -74,7 +74,7 @@ def test_page_shows_what_failed_and_escapes_it() -> None:
     record = make_record({"good": (0, "ok"), "bad": (1, "failed")}, Phase("cni", "p", "bad", 0, 2, failed=1))
     record["failures"] = [{"cluster": "bad", "host": "bad", "task": "Apply", "message": "no <b>luck</b>"}]
     page = pages_of(record)
-    assert "1 of 2 needs a look" in page
+    assert "1 of 2 needs attention" in page
     assert "no &lt;b&gt;luck" in page
     assert "<b>luck" not in page
     assert page.index("Ring 0") < page.index("Ring 1")

@@ -89,7 +89,7 @@ def test_many_nodes_are_cut_and_it_is_said():
     (page,) = [page for page in data["dashboards"] if page["title"] == "Node"]
     assert len(page["rows"]) == 1 + panels.REPEATS
     assert page["left_out"] == {"node": 4}
-    assert "4 more by node are in Grafana only" in report.render(full_report() | {"panels": data})
+    assert "Grafana shows 4 more values of node" in report.render(full_report() | {"panels": data})
 
 
 def test_refused_query_is_said_at_its_panel_and_harms_no_other():
