@@ -224,8 +224,8 @@ def main() -> None:
     if changed and not module.check_mode:
         if not module.get_bin_path("kubeadm"):
             module.fail_json(
-                msg="kubeadm is not installed on this machine, so it was not prepared yet. Run site.yml without --tags, or with "
-                "--tags node_prep,control_plane,worker"
+                msg="kubeadm is not installed on this machine, so the machine was not prepared yet. Run site.yml without "
+                "--tags, or with --tags node_prep,control_plane,worker"
             )
         attempt.make(node["state"])
     module.exit_json(changed=changed, was=node["state"])
