@@ -29,7 +29,7 @@ options:
     elements: dict
     default: []
   mirrors:
-    description: Base URL that is used in place of a registry, by the registry's host.
+    description: Base URL that replaces a registry, by the registry's host.
     type: dict
     default: {}
   transferred:
