@@ -1,4 +1,4 @@
-# Everything a person runs here. `make demo` and `make test` need nothing else first.
+# All commands for people. `make demo` and `make test` need no other command before.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help setup packages demo demo-down test lint unit api package sanity cores browser molecule molecule-all bench docs site changelog clean
@@ -6,17 +6,17 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 UV_VERSION := 0.13.8
-# What the demo, the builds and the tests take from Debian.
+# Debian packages for the demo, the builds and the tests.
 PACKAGES := aardvark-dns ca-certificates chromium chromium-driver gcc iproute2 iptables libc6-dev libfaketime libseccomp-dev mmdebstrap \
             netavark pkg-config podman python3-venv runc skopeo
-# What the Java sample app is built with, for those who name it in sample_apps.
+# Debian packages for the Java sample app. Only needed if sample_apps contains it.
 JAVA_PACKAGES := default-jdk-headless maven
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export ANSIBLE_CONFIG := $(CURDIR)/ansible.cfg
-# Where it is set, every task of a run compiles all that it loads.
+# If it is set, Python caches no bytecode, and every task compiles all modules again.
 unexport PYTHONDONTWRITEBYTECODE
 
-help:  ## say what there is
+help:  ## list the commands
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 packages:
@@ -41,7 +41,7 @@ $(VENV)/.installed: requirements.txt
 
 setup: packages $(VENV)/.installed  ## install what is missing: Debian packages, .venv/ with Ansible and the collections
 
-demo: setup  ## a real cluster in containers, its app scaled by load, and a report
+demo: setup  ## create a cluster in containers, scale its app by load, write a report
 	@mkdir -p .state
 	@KUBESCALE_PHASES_FILE=.state/phases.json ansible-playbook playbooks/demo.yml
 
@@ -55,19 +55,19 @@ lint: setup  ## ansible-lint (production), yamllint, ruff, mypy, antsibull-chang
 	@ansible-lint --offline --strict
 	@antsibull-changelog lint
 
-unit: setup  ## tests without a cluster
+unit: setup  ## run tests without a cluster
 	@pytest -n 2 tests/unit
 
-api: setup artifacts  ## tests against a real kube-apiserver and etcd, started as local processes
+api: setup artifacts  ## run tests against a real kube-apiserver and etcd, started as local processes
 	@pytest -n 2 --dist loadfile tests/api
 
-package: setup artifacts  ## the collection as it is installed: its archive, and runs without the repository
+package: setup artifacts  ## test the archive of the collection, and runs without the repository
 	@pytest tests/package
 
-sanity: setup  ## ansible-test sanity on what the archive has
+sanity: setup  ## run ansible-test sanity on the archive
 	@python3 tests/sanity/run.py
 
-# The versions beside the one in $(VENV) that the tests run on. 2.21 needs a newer Python than others:
+# Versions of ansible-core for the tests, in addition to the version in $(VENV). 2.21 needs a newer Python:
 # make cores CORES=2.21 CORE_PYTHON=python3.12
 CORES := 2.18
 CORE_PYTHON := python3
@@ -78,44 +78,44 @@ CORE_PYTHON := python3
 	  --overrides tests/cores/$*.txt
 	@touch $@
 
-cores: setup artifacts $(CORES:%=.venv-%/.installed)  ## unit and api tests on other versions of ansible-core
+cores: setup artifacts $(CORES:%=.venv-%/.installed)  ## run unit and api tests on other versions of ansible-core
 	@for core in $(CORES); do \
 	  echo "ansible-core $$core"; \
 	  PATH=$(CURDIR)/.venv-$$core/bin:$$PATH pytest -n 2 --dist loadfile tests/unit tests/api || exit; done
 
-browser: setup  ## the demo app in headless Chromium
+browser: setup  ## test the demo app in headless Chromium
 	@pytest tests/browser
 
 .PHONY: artifacts
 artifacts: setup  ## fill the cache with every binary and image
 	@ansible-playbook playbooks/artifacts.yml
 
-# What CI runs, the shortest first; CONTRIBUTING.md says what each one takes.
+# Scenarios that CI runs, the shortest first. CONTRIBUTING.md lists their durations.
 SCENARIOS := debian13 default kind interrupted
 ALL_SCENARIOS := $(SCENARIOS) apps lab existing airgapped mirror samples faults standalone doctor ha fleet
 
-molecule: setup  ## clusters in containers: the scenarios that CI runs, or SCENARIOS="lab existing"
+molecule: setup  ## test clusters in containers: the scenarios that CI runs, or SCENARIOS="lab existing"
 	@mkdir -p .state; set -o pipefail; \
 	for scenario in $(SCENARIOS); do \
 	  log=.state/molecule-$$scenario.log; \
 	  molecule test --scenario-name $$scenario 2>&1 | tee $$log && continue; \
-	  echo "$$scenario failed; what failed first, of $$log:"; \
+	  echo "$$scenario failed; the first failures in $$log:"; \
 	  grep --text --extended-regexp '│.{0,4} (_+ test_|E  |FAILED|ERROR|fatal:|.*\[ERROR\])' $$log | head -40; exit 1; \
 	done
 
-molecule-all: setup  ## every scenario, more than an hour
+molecule-all: setup  ## run every scenario, more than an hour
 	@$(MAKE) --no-print-directory molecule SCENARIOS="$(ALL_SCENARIOS)" PACKAGES="$(PACKAGES) $(JAVA_PACKAGES)"
 
-test: lint unit site sanity browser api cores package molecule  ## what CI runs
+test: lint unit site sanity browser api cores package molecule  ## run the tests of CI
 
-bench: setup  ## ratios to a hand-written shell script and to kubernetes.core, measured in one run (RUNS=3: medians)
+bench: setup  ## measure ratios to a hand-written shell script and to kubernetes.core, measured in one run (RUNS=3: medians)
 	@ansible-playbook playbooks/artifacts.yml
 	@python3 -m tests.benchmarks.bench $(if $(RUNS),--runs $(RUNS))
 
-docs: setup  ## write the roles' README files and the dashboards again from their sources
+docs: setup  ## generate the roles' README files, the dashboards and tables of the documentation
 	@python3 docs/generate.py
 
-# An environment of its own, inside of .venv/ so that whatever leaves that out leaves this out too.
+# The site has its own environment. It is inside .venv/, so that tools that ignore .venv/ ignore it too.
 SITE := $(VENV)/site
 
 $(SITE)/.installed: docs/site/requirements.txt $(VENV)/.installed
@@ -124,8 +124,8 @@ $(SITE)/.installed: docs/site/requirements.txt $(VENV)/.installed
 	@VIRTUAL_ENV=$(CURDIR)/$(SITE) uv pip install --quiet --require-hashes --requirement docs/site/requirements.txt
 	@touch $@
 
-# The sources are laid out as in the repository, so that one link serves both.
-site: setup $(SITE)/.installed  ## the documentation as a website, in .state/site
+# The sources have the same paths as in the repository, so that relative links work in both.
+site: setup $(SITE)/.installed  ## build the documentation as a website, in .state/site
 	@rm -rf .state/site .state/site-sources .state/site-collections && mkdir -p .state/site-sources/collections
 	@python3 docs/site/collection.py .state/site-collections/ansible_collections/kubescale/fleet
 	@cp --parents --target-directory=.state/site-sources $(wildcard CHANGELOG.md CONTRIBUTING.md docs/*.* docs/getting-started/* docs/decisions/*)
@@ -137,5 +137,5 @@ site: setup $(SITE)/.installed  ## the documentation as a website, in .state/sit
 	  --doctree-dir .state/site-sources/doctrees .state/site-sources .state/site
 	@echo "site: .state/site/index.html"
 
-changelog: setup  ## write CHANGELOG.md again from changelogs/fragments/
+changelog: setup  ## generate CHANGELOG.md from changelogs/fragments/
 	@antsibull-changelog release --update-existing --reload-plugins --refresh

@@ -3,28 +3,29 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: apply_set
-short_description: Apply all objects of one component to a Kubernetes cluster, and prune what it no longer names
+short_description: Apply all objects of one component to a Kubernetes cluster, and prune removed objects
 version_added: 0.1.0
 author: kubescale founders (@kubescale)
 description:
   - Applies any number of objects in one task by server-side apply, in phases - namespaces, CRDs, configuration,
     workloads, custom resources, APIServices, autoscalers - and in parallel within a phase.
-  - The objects are a set (an ApplySet as in KEP-3659). What the set owned before and no longer names is deleted.
-  - An object that exists already and is not of the set is somebody else's - then nothing is applied, unless O(adopt).
-    Namespaces that exist already are left as they are, and are no members.
-  - Waits, by watching, until every object is really ready, and says for those that are not why.
+  - The objects are members of a set (an ApplySet as in KEP-3659). Members that O(definition) no longer contains are
+    deleted.
+  - If an object exists already and is not a member, the task fails before any change, unless O(adopt) is set. Existing
+    namespaces are not changed and do not become members.
+  - Watches the objects until each is ready. If one does not become ready, the error contains the cause.
   - Runs in the controller's own process; nothing is sent to a machine.
 options:
   name:
     description:
-      - Name of the set. Its parent is a ConfigMap of that name.
+      - Name of the set, and of its parent, a ConfigMap.
     type: str
     required: true
   state:
     description:
       - With V(present), the cluster has exactly the objects of O(definition) and O(files) as members of this set.
-      - With V(absent), all members, the shared namespaces that no other set lists, and the parent are deleted,
-        APIServices first, namespaces and CRDs last, and with the parent all revisions; only O(name) is needed for that.
+      - With V(absent), all members, the shared namespaces that no other set lists, the parent and all revisions are
+        deleted, APIServices first, namespaces and CRDs last. Only O(name) is needed.
       - A namespace or CRD that still holds objects of others is kept, with a warning.
     type: str
     choices: [present, absent]
@@ -36,14 +37,15 @@ options:
   files:
     description:
       - YAML files on the controller whose objects are added to those of O(definition).
-      - They are read as they are, without templating, which is much faster for large ones such as CRDs.
+      - The files are not templated, which is much faster for large files such as CRDs.
     type: list
     elements: path
     default: []
   shared_namespaces:
     description:
-      - Namespaces that several sets live in. They are made if missing and belong to no set.
-      - The last set that lists one and goes absent deletes it, unless it was there before.
+      - Namespaces that several sets share. They are created if missing, and are not members of any set.
+      - When the last set that lists such a namespace becomes absent, the namespace is deleted, unless it existed
+        before.
     type: list
     elements: dict
     default: []
@@ -65,26 +67,26 @@ options:
     default: false
   adopt:
     description:
-      - Take over objects that exist already and are not of the set, instead of failing with their names and owners.
-        They become what the definition says, whoever wrote what into them, and are members from then on.
-      - One that cannot be changed into that, as a Deployment's selector never changes, is deleted and made anew. CRDs
-        and volumes are never deleted for this, and members of another set are never taken.
-      - What an APIService or Service that is taken over led to before is left as it is, and named.
+      - Take over objects that exist already and are not members, instead of failing with their names and owners. All
+        their fields become those of the definition, and the objects become members.
+      - An object with an immutable field that differs, such as a Deployment's selector, is deleted and created again.
+        CRDs and volumes are never deleted for this, and members of another set are never taken over.
+      - The workload behind an adopted APIService or Service is not changed. The task reports it in C(unused).
     type: bool
     default: false
   take_from:
     description:
-      - Other sets whose members this one may take, those that the definition names. Members of sets that are not named
-        here are never taken.
-      - Such an object is changed in place, never deleted, and only when what this set applied before it is ready. So
-        an API that moves to another server goes on being served meanwhile.
+      - Other sets from which this set may take members that are in the definition. Members of all other sets are never
+        taken.
+      - Such an object is changed in place, never deleted, and only after the other objects of this set are ready. So an
+        API that moves to another server is served without interruption.
     type: list
     elements: str
     default: []
   hand_over:
     description:
-      - Members that other sets take. They are neither pruned nor deleted here; the task fails before any change as long
-        as one of them is still a member of this set.
+      - Members that other sets take. This set neither prunes nor deletes them. The task fails before any change while
+        one of them is still a member of this set.
     type: list
     elements: dict
     default: []
@@ -106,25 +108,24 @@ options:
         required: true
   revisions:
     description:
-      - What the set is to be is kept in the cluster as a revision, whenever it differs from the latest one, in a Secret
-        beside the set's parent. Of those that were applied, this many stay, the current one included.
-      - With V(0) none is kept, and those that are there are deleted.
-      - What is too large for a Secret (compressed, 1 MB) gets no revision, and a warning says so.
+      - Number of applied revisions to keep, the current one included. If the objects differ from the latest revision,
+        they are stored as a new revision, in a Secret beside the set's parent.
+      - With V(0), no revision is kept, and existing revisions are deleted.
+      - Objects that are too large for a Secret (compressed, 1 MB) are not stored, with a warning.
     type: int
     default: 5
   wait:
     description:
-      - Wait until all objects are ready. CRDs are waited for, and deletions too, even if this is V(false).
-      - An autoscaler counts as ready when it can compute a replica count (condition ScalingActive), that is when its
-        metric is there.
-      - Until then, each Prometheus of the role prometheus that is ready loads the scrape jobs that the set asks for.
+      - Wait until all objects are ready. The task waits for CRDs and deletions even if this is V(false).
+      - An autoscaler is ready when it can compute a replica count (condition ScalingActive), which needs its metric.
+      - Meanwhile, each ready Prometheus of the role prometheus loads the scrape jobs in the definition.
     type: bool
     default: true
 attributes:
   check_mode:
     support: full
     description:
-      - The server's own dry run. Objects of kinds and namespaces that do not exist yet are predicted as created.
+      - Uses the server's dry run. Objects of kinds and namespaces that do not exist yet are reported as created.
   diff_mode:
     support: full
     description: Before and after of every object that changes; values of Secrets are redacted.
@@ -148,7 +149,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 objects:
-  description: What was done with each object.
+  description: The action on each object.
   returned: always
   type: list
   elements: dict
@@ -171,25 +172,25 @@ objects:
       returned: always
     fields:
       description:
-        - Paths of the fields that changed. Empty if only who owns them did, and for an object that was made anew.
+        - Paths of the fields that changed. Empty if only their owner changed, or if the object was created again.
       type: list
       elements: str
       returned: for the actions configured, adopted and replaced
     restarts:
-      description: V(true) if pods are replaced by it.
+      description: V(true) if the change replaces pods.
       type: bool
-      returned: when that is so
+      returned: when the change replaces pods
 set:
   description: Name of the set.
   returned: always
   type: str
 would_be_made:
-  description: V(true) if nothing could be compared, as the kubeconfig is not there yet.
+  description: V(true) if nothing could be compared, because the kubeconfig does not exist yet.
   returned: in check mode
   type: bool
 foreign:
-  description: Objects that stand in the way, with their owners.
-  returned: when they are why the task failed
+  description: Existing objects that are not members, with their owners.
+  returned: when the task failed because of them
   type: list
   elements: dict
   sample:
@@ -199,12 +200,12 @@ foreign:
       name: v1beta1.metrics.k8s.io
       owner: belongs to Helm release kube-system/metrics-server
 revision:
-  description: Number of the revision that the set has now; none in check mode and for O(state=absent).
+  description: Number of the current revision; null in check mode and for O(state=absent).
   returned: always
   type: int
   sample: 3
 unused:
-  description: Objects of others that an adopted APIService or Service led to, and that are of no use any more.
+  description: Objects of others that served an adopted APIService or Service, and that nothing uses any more.
   returned: always
   type: list
   elements: dict

@@ -7,24 +7,24 @@ short_description: Wait until every object of sets made by apply_set is ready
 version_added: 0.1.0
 author: kubescale founders (@kubescale)
 description:
-  - Waits, by watching, for several sets at once, so that components can start beside each other
-    after M(kubescale.fleet.apply_set) with O(kubescale.fleet.apply_set#module:wait=false).
+  - Watches the objects of several sets together, so that components start in parallel after
+    M(kubescale.fleet.apply_set) with O(kubescale.fleet.apply_set#module:wait=false).
   - While an autoscaler is not ready, each Prometheus of the role prometheus that becomes ready loads the scrape jobs
-    that the sets ask for, as M(kubescale.fleet.scrape_jobs_loaded) does. The annotation of its pod that this needs does
-    not count as a change.
-  - On time-out, or when something failed for good, says for each broken object why - its conditions and events, its
-    broken pods with their events, containers and last log lines (of the run before, too), and what is wrong with the
-    volume claims and nodes that these need. An object gets 40 lines at most.
+    of the sets, as M(kubescale.fleet.scrape_jobs_loaded) does. This changes an annotation of its pod, which the task
+    does not report as a change.
+  - If an object fails or the wait times out, the error explains each broken object with its conditions and events, its
+    broken pods with their events, containers and last log lines (of the previous run, too), and the problems of the
+    volume claims and nodes that the pods need, in at most 40 lines for each object.
   - Runs in the controller's own process; nothing is sent to a machine.
 attributes:
   check_mode:
     support: full
-    description: Waits for nothing.
+    description: Does not wait.
 options:
   names:
     description:
-      - Names of the sets. By default those that M(kubescale.fleet.apply_set) applied to the cluster in this run; if it
-        ran for none, all sets in O(parent_namespace).
+      - Names of the sets. Defaults to the sets that M(kubescale.fleet.apply_set) applied to the cluster in this run, or
+        else to all sets in O(parent_namespace).
     type: list
     elements: str
 extends_documentation_fragment:
@@ -39,7 +39,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 members:
-  description: Number of objects that were looked at. Kinds that are ready as soon as they are stored are left out.
+  description: Number of objects that were checked. Kinds that are ready as soon as they are stored do not count.
   returned: when not in check mode
   type: int
 seconds:

@@ -6,15 +6,15 @@ module: artifacts
 short_description: Fill the controller's cache with every binary and image
 version_added: 0.1.0
 description:
-  - Gets what C(files/artifacts.yml) pins, from upstream or by building it, and keeps it in a cache.
-  - The cache lies in E(KUBESCALE_CACHE), or in C(kubescale) in the user's cache directory.
-  - What is there already is not made again; an interrupted run goes on where it was.
-  - Every download has the pinned SHA-256, or nothing of it is kept. Redirects are followed, none from https to http.
+  - Downloads or builds the components that C(files/artifacts.yml) pins, and keeps them in a cache.
+  - The cache is in E(KUBESCALE_CACHE), or in C(kubescale) in the user's cache directory.
+  - Does not repeat what the cache has already, so the next run continues an interrupted one.
+  - Rejects a download without the pinned SHA-256. Follows redirects, except from https to http.
   - Runs on the controller, in Ansible's own process.
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
-    description: Reports what would be made.
+    description: Reports the missing components.
     support: full
 options:
   source:
@@ -23,7 +23,7 @@ options:
     choices: [auto, upstream, mirror, bundle, build]
     default: auto
   mirrors:
-    description: Base URL that is used in place of a host of upstream, by host.
+    description: Base URL that replaces a host of upstream, by host.
     type: dict
     default: {}
   bundle:
@@ -53,7 +53,7 @@ cache:
   type: str
   returned: success
 made:
-  description: What was made, or would be in check mode, as name and version.
+  description: Components that were made, or would be in check mode, as name and version.
   type: list
   elements: str
   returned: success

@@ -6,11 +6,11 @@ module: bundle
 short_description: Write or verify a bundle for sites without internet
 version_added: 0.1.0
 description:
-  - Writes everything that the controller's cache holds into one archive, with checksums, a bill of materials
-    (CycloneDX) and all licence texts. The same cache gives the same bytes.
-  - Or verifies such an archive, every file in it against its checksum, and that this version of the collection can use
-    it.
-  - Runs on the controller, in Ansible's own process. Writing takes Go and npm, to find the licences of what is inside.
+  - Writes the content of the controller's cache into one archive, with checksums, a bill of materials (CycloneDX) and
+    all licence texts. The same cache gives the same bytes.
+  - With O(state=verified), verifies the checksum of every file in an archive, and that this version of the collection
+    can use the archive.
+  - Runs on the controller, in Ansible's own process. Writing needs Go and npm, which find the licences of components.
 requirements:
   - cyclonedx-python-lib and packageurl-python on the controller
   - to write, go and npm on the controller
@@ -26,8 +26,8 @@ options:
     required: true
   state:
     description:
-      - V(present) writes the archive unless it is there already, whole and with the same content.
-      - V(verified) only reads it.
+      - V(present) writes the archive, unless it exists with the same content.
+      - V(verified) reads the archive only.
     type: str
     choices: [present, verified]
     default: present

@@ -3,15 +3,15 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: cluster_facts
-short_description: How kubeadm set up a cluster
+short_description: Read how kubeadm set up a cluster
 version_added: 0.1.0
 description:
-  - Reads what the cluster itself says, so that it cannot differ from what variables say.
+  - Reads addresses, networks and version from the cluster itself, because variables may differ from them.
   - Runs in the controller's process.
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
-    description: Changes nothing. The values are empty for a cluster that is not made yet.
+    description: Changes nothing. The values are empty for a cluster that does not exist yet.
     support: full
 extends_documentation_fragment: [kubescale.fleet.cluster]
 """

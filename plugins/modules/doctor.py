@@ -3,17 +3,17 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: doctor
-short_description: Say where the chain from an app to its autoscaler breaks, and what to do
+short_description: Report where the chain from an app to its autoscaler breaks, and the remedy
 version_added: 0.1.0
 description:
-  - Walks the chain of every autoscaled app, from its workload over scrape, series, adapter and metrics API to the
-    autoscaler and its limits, and names the first broken link, what was seen, what it means and what to do.
-  - Examines the cluster, too; who serves the metrics APIs, when certificates end, whether clocks agree, and whether
-    what is scaled on CPU or memory requests it.
-  - Fails when something is not healthy, with the whole text; succeeds and shows a table otherwise.
-  - Changes nothing. O(file) is a record of the run, not state of the cluster, and therefore is no change.
-  - Whether an API is to be served by this collection is taken from the variables C(metrics_server_state),
-    C(prometheus_adapter_state), C(resource_metrics_owner) and C(external_metrics_owner).
+  - Checks the chain of every autoscaled app, from its workload over scrape, series, adapter and metrics API to the
+    autoscaler and its limits. Reports the first broken link, the evidence, its meaning and the remedy.
+  - Also checks the cluster, such as the servers of the metrics APIs, the expiry of certificates, the clocks, and the
+    requests of workloads that scale on CPU or memory.
+  - Fails with the whole report if the cluster or an app is not healthy. Otherwise succeeds and shows a table.
+  - Changes nothing. Writing O(file) is not a change, because the file is a record of the run.
+  - The variables C(metrics_server_state), C(prometheus_adapter_state), C(resource_metrics_owner) and
+    C(external_metrics_owner) decide whether this collection must serve an API.
   - Runs on the controller, in Ansible's own process.
 author: kubescale founders (@kubescale)
 attributes:
@@ -24,7 +24,7 @@ options:
   apps:
     required: true
   app:
-    description: Names of the apps to examine, with what was seen of each link; all apps, without that, when empty.
+    description: Names of the apps to check, with the evidence of each link. If empty, all apps without that evidence.
     type: list
     elements: str
     default: []
@@ -42,7 +42,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 ill:
-  description: Cause (or V(unknown)) of every app that is not healthy, by name; V(cluster) is the cluster itself.
+  description: Cause (or V(unknown)) for each app that is not healthy, by name. V(cluster) is the cluster itself.
   returned: always
   type: dict
   sample: {shop: port_name_unknown}

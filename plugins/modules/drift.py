@@ -3,21 +3,21 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: drift
-short_description: Say what in a cluster is not as it was applied, and who changed it
+short_description: Report objects that differ from their applied revision, and who changed them
 version_added: 0.1.0
 author: kubescale founders (@kubescale)
 description:
   - Compares the objects of sets of M(kubescale.fleet.apply_set) with the revisions that the cluster keeps of them.
-  - Names objects with fields that a run would change back, and who owns these fields now; objects that are missing; and
-    objects that carry a set's label and are in no revision.
-  - A field that no revision names is nobody's drift, as an autoscaler's number of replicas.
-  - Fails when something is not in sync, or cannot be compared because no revision is stored.
-  - Reads, and tries with the server's dry run what a fingerprint does not settle. Changes nothing. O(file) is a record
-    of the run, not state of the cluster, and therefore is no change.
+  - Reports objects with fields that a run would change back, and the owners of these fields; missing objects; and
+    objects with a set's label that are in no revision.
+  - A field that no revision sets is not drift, such as the number of replicas that an autoscaler sets.
+  - Fails if an object differs, or if no revision is stored.
+  - Compares fingerprints, and uses the server's dry run where a fingerprint differs. Changes nothing. Writing O(file)
+    is not a change, because the file is a record of the run.
   - Runs on the controller, in Ansible's own process.
 attributes:
   check_mode:
-    description: Changes nothing anyway.
+    description: Reads only.
     support: full
 extends_documentation_fragment:
   [kubescale.fleet.cluster, kubescale.fleet.cluster.components, kubescale.fleet.cluster.context,
@@ -39,10 +39,10 @@ components:
   contains:
     component: {description: Name of the set, type: str, returned: always}
     state: {description: "One of C(in sync), C(drifted) and C(not known)", type: str, returned: always}
-    revision: {description: Number of the revision it was compared with, type: int, returned: always}
-    note: {description: Why it could not be compared; empty if it was, type: str, returned: always}
+    revision: {description: Number of the compared revision, type: int, returned: always}
+    note: {description: Why the set could not be compared; empty if it was, type: str, returned: always}
     objects:
-      description: What is not as it should be.
+      description: Objects that differ.
       returned: always
       type: list
       elements: dict
@@ -56,7 +56,7 @@ components:
             - {path: 'spec.template.spec.containers[name=metrics-server].image', manager: kubectl-edit}
           note: ''
 strays:
-  description: Objects that carry the label of a set that is not there any more.
+  description: Objects with the label of a set that does not exist any more.
   returned: always
   type: list
   elements: dict

@@ -3,23 +3,23 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: kind
-short_description: Make or remove a kind cluster
+short_description: Create or remove a kind cluster
 version_added: 0.1.0
 description:
-  - Makes a kind cluster of one control plane and one worker on the controller, starts its nodes if they are stopped,
-    and loads the images in the cache that workers run. An image without an archive there is pulled by the nodes.
-  - Its nodes are made of the binaries and images in the cache, or of an image that is given.
-    The image that is made is kept for later clusters; it is made anew when anything in it has changed.
-  - What a killed run left half-made is removed and made again. A cluster that somebody else made is an error.
-  - Uses Docker where a Docker daemon answers, else podman; E(KIND_EXPERIMENTAL_PROVIDER) decides otherwise.
+  - Creates a kind cluster of one control plane and one worker on the controller, starts stopped nodes, and loads the
+    images that workers run from the cache. The nodes pull an image without an archive in the cache.
+  - Builds an image for the nodes from the binaries and images in the cache, or uses O(image). The built image is kept
+    for later clusters, and is built again if its content changes.
+  - Removes the incomplete cluster of a killed run and creates it again. Fails if somebody else made the cluster.
+  - Uses Docker if a Docker daemon answers, else podman. E(KIND_EXPERIMENTAL_PROVIDER) overrides this.
   - Runs in the controller's process.
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
-    description: Reports what would be made, started, loaded or removed.
+    description: Reports the changes without making them.
     support: full
   diff_mode:
-    description: Lists what was made, started, loaded or removed.
+    description: Lists what was created, started, loaded or removed.
     support: full
 options:
   cluster:
@@ -27,20 +27,20 @@ options:
     type: str
     required: true
   kubeconfig:
-    description: Where its kubeconfig is written; a file that has no other cluster in it.
+    description: Path of the kubeconfig to write. The file must not contain another cluster.
     type: path
     required: true
   state_dir:
-    description: Directory for the record of what was made.
+    description: Directory for the record of the created cluster.
     type: path
     required: true
   image:
-    description: Image of the nodes. Empty for one made of the cache.
+    description: Image of the nodes. If empty, the image is built from the cache.
     type: str
     default: ""
   state:
     description:
-      - Whether the cluster shall exist.
+      - Whether the cluster must exist.
       - V(absent) removes the kind cluster of this name, its kubeconfig, and kind's network if nothing else uses it.
     type: str
     choices: [present, absent]
@@ -49,7 +49,7 @@ extends_documentation_fragment: [kubescale.fleet.artifacts, kubescale.fleet.arti
 """
 
 EXAMPLES = r"""
-- name: Make the cluster
+- name: Create the cluster
   kubescale.fleet.kind:
     cluster: kind
     kubeconfig: "{{ cluster_kubeconfig }}"
@@ -58,14 +58,14 @@ EXAMPLES = r"""
 
 RETURN = r"""
 done:
-  description: What was done (or would be, in check mode), by kind of thing.
+  description: What was created, started, loaded or removed, or would be in check mode, by category.
   type: dict
   returned: success
   sample: {host: [], image: [], removed: [], created: [kind-control-plane, kind-worker], started: [], loaded: []}
 nodes:
   description: >-
     The nodes: C(name), C(addresses) of the container, and C(serving), whether the kubelet has its serving certificate.
-    Empty in check mode for nodes that are not running.
+    Empty in check mode if the nodes are not running.
   type: list
   elements: dict
   returned: success

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: kubeadm
-short_description: Make a machine the first of a cluster, or join it
+short_description: Make a machine the first node of a cluster, or join it
 version_added: 0.1.0
 description:
-  - Runs C(kubeadm init) or C(kubeadm join) once. A machine that is a node of the cluster already is left as it is.
-  - A mark written before and removed after tells an attempt that was interrupted. The next run takes it back with
-    C(kubeadm reset) and starts over; what was not begun by this module is never reset.
-  - If it fails, its message ends with the last words of kubeadm, then those of containerd, the kubelet and the control
-    plane's containers that have trouble.
-  - While another run's kubeadm still works on the machine, it is waited for.
-  - As an action (the way roles use it), it also gives joining machines a bootstrap token that ends with the task,
-    removes what an interrupted join left in the API, and brings the administrator's kubeconfig home after C(init).
+  - Runs C(kubeadm init) or C(kubeadm join) once. Does not change a machine that is already a node of the cluster.
+  - A file on the machine marks an unfinished attempt. The next run undoes an interrupted attempt with C(kubeadm reset)
+    and starts over. The module never resets a cluster that it did not begin.
+  - If the module fails, its message ends with the last output of kubeadm, and the last log lines of those services and
+    control-plane containers that have trouble.
+  - Waits while another run's kubeadm works on the machine.
+  - As an action (roles use it as one), it also creates a bootstrap token for the duration of the task, deletes API
+    objects of an interrupted join, and copies the administrator's kubeconfig to the controller after C(init).
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
@@ -22,7 +22,7 @@ attributes:
     support: full
 options:
   action:
-    description: Which subcommand to run.
+    description: Subcommand of kubeadm.
     type: str
     choices: [init, join]
     required: true
@@ -38,21 +38,21 @@ options:
     elements: dict
     required: true
   token:
-    description: Bootstrap token to join with. Made by the action.
+    description: Bootstrap token to join with. The action creates it.
     type: str
   ca_hash:
-    description: Hash of the cluster CA's public key, C(sha256:) and hex digits. Found by the action.
+    description: Hash of the cluster CA's public key, C(sha256:) and hex digits. The action computes it.
     type: str
   endpoint:
-    description: Address and port of the API to join by. Found by the action.
+    description: Address and port of the API to join. The action reads them from the kubeconfig.
     type: str
   certificate_key:
     description: Key that decrypts the uploaded certificates of the control plane, hex. For joining control planes.
     type: str
   kubeconfig:
     description:
-      - Path on the controller of the administrator's kubeconfig, which only the action uses.
-      - Written by C(init), read by C(join).
+      - Path of the administrator's kubeconfig on the controller. Only the action uses it.
+      - C(init) writes the file, C(join) reads it.
     type: path
     required: true
 """
@@ -71,7 +71,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 was:
-  description: What the machine was before, V(none), V(unfinished) or V(ours).
+  description: State of the machine before, V(none), V(unfinished) or V(ours).
   type: str
   returned: success
 """
@@ -92,9 +92,9 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.services import en
 
 LOCK = Path("/run/kubescale-kubeadm.lock")
 SOCKET = "unix:///run/containerd/containerd.sock"
-# kubeadm itself gives up after four minutes without a healthy control plane.
+# Longer than kubeadm itself waits for a healthy control plane, four minutes.
 LOCK_SECONDS = 300
-#: Last lines of kubeadm's output (it ends with the unhealthy components) and of its errors in a message.
+#: Lines shown of kubeadm's output (it ends with the unhealthy component) and of its error output.
 PROGRESS_LINES = 12
 ERROR_LINES = 20
 #: Written by kubeadm right before it starts the kubelet.
@@ -102,55 +102,55 @@ KUBELET_CONFIG = Path("/var/lib/kubelet/config.yaml")
 
 
 class Kubeadm:
-    """One attempt at making the machine a node."""
+    """One attempt to make the machine a node."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
         self.lock = os.open(LOCK, os.O_RDWR | os.O_CREAT, 0o600)
 
     def wait_for_others(self) -> None:
-        """Take the lock, which also a kubeadm of an earlier run holds until it ends."""
+        """Take the lock that each kubeadm of this module holds while it runs."""
 
-        def too_long(_signal: int, _frame: object) -> None:
+        def time_out(_signal: int, _frame: object) -> None:
             self.module.fail_json(
-                msg=f"Another run's kubeadm has been working on this machine for {LOCK_SECONDS} s. Look at it there "
+                msg=f"Another run's kubeadm has been working on this machine for {LOCK_SECONDS} s. Examine it "
                 "(ps, journalctl --unit kubelet), end it, and run again."
             )
 
-        signal.signal(signal.SIGALRM, too_long)
+        signal.signal(signal.SIGALRM, time_out)
         signal.alarm(LOCK_SECONDS)
         fcntl.flock(self.lock, fcntl.LOCK_EX)
         signal.alarm(0)
 
     def run(self, *arguments: str) -> tuple[int, str]:
-        """Run kubeadm. Return its exit status and its last lines.
+        """Run kubeadm. Return its exit status, and the last lines of its output and error output.
 
-        kubeadm inherits the lock, and holds it if this process is killed.
+        kubeadm inherits the lock, and keeps it if this module is killed.
         """
         code, out, err = self.module.run_command(["kubeadm", *arguments], pass_fds=[self.lock])
         return code, "\n".join(filter(None, [last_lines(out, PROGRESS_LINES), last_lines(err, ERROR_LINES)]))
 
     def reset(self, action: str) -> None:
-        """Reset what an interrupted attempt of this module changed."""
+        """Undo an interrupted attempt of this module."""
         options = ["--force", f"--cri-socket={SOCKET}"]
         if action == "init":
-            # etcd has no other member that must know of the removal.
+            # The etcd of an interrupted init has no other member.
             options.append("--skip-phases=remove-etcd-member")
-        code, said = self.run("reset", *options)
+        code, output = self.run("reset", *options)
         if code:
-            self.module.fail_json(msg=f"kubeadm reset, to take back an interrupted attempt, failed:\n{said}")
+            self.module.fail_json(msg=f"kubeadm reset, to undo an interrupted attempt, failed:\n{output}")
         shutil.rmtree("/var/lib/etcd", ignore_errors=True)
         for path in (KUBELET_CONFIG, KUBELET_CONFIG.with_name("kubeadm-flags.env")):
             path.unlink(missing_ok=True)
 
     def troubles(self, since: float) -> list[str]:
-        """Return the troubles of the services that an attempt since ``since`` (seconds since 1970) started."""
+        """Return troubles of the services that an attempt started. It began at ``since`` (seconds since 1970)."""
         if not KUBELET_CONFIG.exists():
-            return []  # kubeadm failed before it started any
+            return []  # kubeadm failed before it started a service
         return [*service_troubles(lambda command: self.module.run_command(command)[1]), *ended_containers(since)]
 
     def make(self, was: str) -> None:
-        """Run kubeadm between the two marks."""
+        """Run kubeadm. Write UNFINISHED before and FINISHED after."""
         parameters = self.module.params
         if was == "unfinished":
             self.reset(json.loads((STATE / UNFINISHED).read_text(encoding="utf-8"))["action"])
@@ -161,24 +161,24 @@ class Kubeadm:
         mark = json.dumps({"cluster": parameters["cluster"], "version": version, "action": parameters["action"]})
         replace_file(STATE / UNFINISHED, mark, 0o600)
         config = Path("/run/kubescale-kubeadm.yaml")
-        # kubeadm reads documents of YAML, and JSON is YAML. They contain the token.
+        # kubeadm reads YAML, which includes JSON. The documents contain the token.
         documents = [json.dumps(complete(document, parameters)) for document in parameters["config"]]
         replace_file(config, "\n---\n".join(documents), 0o600)
         options = ["--skip-token-print"] if parameters["action"] == "init" else []
         began = time.time()
-        code, said = self.run(parameters["action"], f"--config={config}", *options)
+        code, output = self.run(parameters["action"], f"--config={config}", *options)
         config.unlink(missing_ok=True)
         if code:
             self.module.fail_json(
-                msg=f"kubeadm {parameters['action']} failed. Once the reason is gone, run again: "
-                f"this attempt is then taken back first.\n" + "\n".join([said, *self.troubles(began)])
+                msg=f"kubeadm {parameters['action']} failed. Fix the cause and run again: "
+                f"the next run undoes this attempt first.\n" + "\n".join([output, *self.troubles(began)])
             )
         replace_file(STATE / FINISHED, mark, 0o600)
         (STATE / UNFINISHED).unlink()
 
 
 def complete(document: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return a kubeadm object. Complete a JoinConfiguration with the address, token and hash of the cluster."""
+    """Return a kubeadm object. Add address, CA hash and token of the cluster to a JoinConfiguration."""
     if document["kind"] != "JoinConfiguration":
         return document
     keys = {"apiServerEndpoint": "endpoint", "token": "token"}
@@ -191,7 +191,7 @@ def complete(document: dict[str, Any], parameters: dict[str, Any]) -> dict[str, 
 
 
 def last_lines(text: str, count: int) -> str:
-    """Return the last lines of a program's output."""
+    """Return the last lines of a text."""
     return "\n".join(text.strip().splitlines()[-count:])
 
 
@@ -216,7 +216,7 @@ def main() -> None:
     if node["state"] == "foreign":
         module.fail_json(
             msg="This machine belongs to a Kubernetes cluster that was not made from this inventory "
-            f"({', '.join(node['foreign'])} exist). Take another machine, or remove that cluster: kubeadm reset"
+            f"({', '.join(node['foreign'])} exist). Use another machine, or remove that cluster: kubeadm reset"
         )
     if node["cluster"] not in ("", module.params["cluster"]):
         module.fail_json(msg=f"This machine is a node of cluster {node['cluster']}, not of {module.params['cluster']}.")
@@ -224,8 +224,8 @@ def main() -> None:
     if changed and not module.check_mode:
         if not module.get_bin_path("kubeadm"):
             module.fail_json(
-                msg="kubeadm is not installed on this machine, so the machine was not prepared yet. Run site.yml without "
-                "--tags, or with --tags node_prep,control_plane,worker"
+                msg="kubeadm is not installed on this machine, so it was not prepared yet. Run site.yml "
+                "without --tags, or with --tags node_prep,control_plane,worker"
             )
         attempt.make(node["state"])
     module.exit_json(changed=changed, was=node["state"])

@@ -3,13 +3,13 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: kubelet_certificate
-short_description: Approve a kubelet's serving certificate if its machine is the one that asks
+short_description: Approve a kubelet's serving certificate if its machine made the request
 version_added: 0.1.0
 description:
-  - Kubelets ask the cluster to sign the certificate they serve logs and metrics with,
-    when they are new and before it expires.
-  - A request is approved only if the node itself made it, and it asks for nothing but the machine's name and addresses.
-    Another one is an error that says what is wrong with it.
+  - A kubelet serves logs and metrics with a certificate. When it is new, and before the certificate expires, it
+    requests one from the cluster.
+  - Approves a request only if the node itself made it, for the machine's name and addresses only. Fails for any other
+    request, with the reason.
   - Runs in the controller's process.
 author: kubescale founders (@kubescale)
 attributes:
@@ -18,7 +18,7 @@ attributes:
     support: full
 options:
   machine:
-    description: Name of the machine, which is that of its node.
+    description: Name of the machine and its node.
     type: str
     required: true
   addresses:
@@ -27,7 +27,7 @@ options:
     elements: str
     required: true
   wait:
-    description: Whether the kubelet has no certificate yet, so that its request is waited for.
+    description: Whether to wait for the request of a kubelet that has no certificate yet.
     type: bool
     default: false
   wait_timeout:

@@ -3,16 +3,16 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: lease
-short_description: Be the only run that works on a cluster, and be sure that it is the right cluster
+short_description: Lock a cluster for this run, and verify that it is the right cluster
 version_added: 0.1.0
 author: kubescale founders (@kubescale)
 description:
-  - Takes the Lease C(kubescale-fleet) in C(kube-system) for this run. Fails, with the holder's name, while another run
-    has it. A Lease whose run ended on this machine, or was not renewed for a minute, is free.
-  - The Lease notes the name that the cluster has in the inventory. Fails if the kubeconfig leads to a cluster with
-    another name, as it does when two kubeconfigs were swapped.
-  - The callback P(kubescale.fleet.leases#callback) renews the Lease while the run goes on, and ends it with the run.
-    Where C(callbacks_enabled) lacks it, the Lease holds for an hour.
+  - Takes the Lease C(kubescale-fleet) in C(kube-system) for this run. Fails with the holder's name while another run
+    holds the Lease. The Lease is free if its run has ended on this machine, or did not renew it for a minute.
+  - The Lease records the name of the cluster in the inventory. Fails if the kubeconfig leads to a cluster with another
+    name, such as after two kubeconfigs were swapped.
+  - The callback P(kubescale.fleet.leases#callback) renews the Lease during the run, and ends it with the run. If
+    C(callbacks_enabled) lacks the callback, the Lease expires after an hour.
 options:
   cluster:
     description:
@@ -21,22 +21,22 @@ options:
     required: true
   renamed_from:
     description:
-      - Name that the cluster may have had until now.
+      - Earlier name of the cluster, which is accepted too.
     type: str
     default: ''
   required:
     description:
-      - With V(false), a cluster that has no kubeconfig yet or does not answer is left alone, because the run is about
-        to make or mend it.
+      - With V(false), ignores a cluster that has no kubeconfig yet or does not answer, because the run will create or
+        repair it.
     type: bool
     default: true
 attributes:
   check_mode:
     support: full
-    description: The name is checked, the Lease is not taken.
+    description: Verifies the name, and does not take the Lease.
   diff_mode:
     support: none
-    description: The Lease is a matter of the run, not of the cluster.
+    description: The Lease belongs to the run, not to the configuration of the cluster.
 extends_documentation_fragment: [kubescale.fleet.cluster, kubescale.fleet.cluster.context]
 """
 

@@ -7,12 +7,12 @@ module: machine_artifacts
 short_description: Install the binaries and images that a machine lacks
 version_added: 0.1.0
 description:
-  - The part of M(kubescale.fleet.node_artifacts) that runs on a machine. Use that in playbooks.
-  - Returns the files that the machine lacks, and installs only when it has all of them.
+  - The part of M(kubescale.fleet.node_artifacts) that runs on a machine. In playbooks, use that module.
+  - Returns the files that the machine lacks. Installs only if the machine has all files.
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
-    description: Reports what would be installed and imported.
+    description: Reports the binaries and images without installing them.
     support: full
 options:
   files:
@@ -23,22 +23,23 @@ options:
   images:
     description:
       - Images, each with C(reference) and C(manifest) (digest of the content).
-      - One with an archive has C(source), C(sha256) and C(size) as well; one to pull has C(pin), its digest or empty.
+      - An image with an archive also has C(source), C(sha256) and C(size). An image to pull has C(pin), its digest or
+        empty.
     type: list
     elements: dict
     default: []
   mirrors:
-    description: Base URL that is used in place of a registry, by the registry's host.
+    description: Base URL that replaces a registry, by the registry's host.
     type: dict
     default: {}
   transferred:
-    description: Path on the machine of each file that was transferred, by its path in the cache.
+    description: Path on the machine of each transferred file, by its path in the cache.
     type: dict
     default: {}
 """
 
 EXAMPLES = r"""
-- name: Ask which binaries a machine lacks
+- name: Return the binaries that a machine lacks
   kubescale.fleet.machine_artifacts:
     files:
       - source: amd64/runc
@@ -50,8 +51,8 @@ EXAMPLES = r"""
 RETURN = r"""
 lacking:
   description:
-    - Paths in the cache of the files that must be transferred first; nothing was installed then.
-    - Without it, the result is that of M(kubescale.fleet.node_artifacts).
+    - Paths in the cache of files that must be transferred first. Nothing was installed then.
+    - Without this value, the result is that of M(kubescale.fleet.node_artifacts).
   type: list
   elements: str
   returned: when files are missing
@@ -75,9 +76,9 @@ CTR = ["ctr", "--namespace", "k8s.io"]
 REGISTRY_HOSTS = Path("/etc/containerd/certs.d")
 REGISTRY_MARK = "# Written by kubescale.fleet.node_artifacts."
 PARALLEL_PULLS = 4
-#: Seconds for one image. Large images take minutes on slow lines; a stalled registry must not block the run.
+# Timeout for one image in seconds. Large images take minutes on slow networks, and a registry may stall.
 PULL_TIMEOUT = 900
-#: The installed files with size and times, so that a run need not read half a gigabyte again.
+# Digests, sizes and times of installed files, so that a run need not read half a gigabyte to compare digests.
 RECORD = Path("/var/lib/kubescale/artifacts.json")
 
 
@@ -91,7 +92,7 @@ def file_digest(path: Path) -> str:
 
 
 def look(path: Path) -> list[int]:
-    """Return facts that change if a file changes: size, time of modification, inode."""
+    """Return size in bytes, change time in nanoseconds and inode of a file, which differ if the file was changed."""
     status = path.stat()
     return [status.st_size, status.st_mtime_ns, status.st_ino]
 
@@ -104,7 +105,7 @@ def room(folder: Path, size: int) -> str:
 
 
 def mebibytes(size: int) -> str:
-    """Return a size in bytes as text."""
+    """Return a size in bytes as text in MiB."""
     return f"{size / 1024**2:.1f} MiB"
 
 
@@ -112,20 +113,20 @@ def registry_file(mirror: str) -> str:
     """Return the text of a hosts.toml that makes containerd ask ``mirror`` (a base URL) and nothing else."""
     parts = urlsplit(mirror)
     path = parts.path.rstrip("/")
-    # Registries serve /v2/<repository>. A registry with a project for each mirror has it first in the repository.
+    # A registry serves /v2/<repository>. The project of a mirror is the first part of the repository.
     server = f"{parts.scheme}://{parts.netloc}/v2{path}" if path else f"{parts.scheme}://{parts.netloc}"
     lines = [REGISTRY_MARK, f'server = "{server}"', 'capabilities = ["pull", "resolve"]']
     return "\n".join([*lines, "override_path = true"] if path else lines) + "\n"
 
 
 class RegistryConflictError(Exception):
-    """A file for a mirror exists already, and something else wrote it."""
+    """The file for a mirror exists, and this module did not write it."""
 
 
 def change_registries(mirrors: dict[str, str], folder: Path, check: bool) -> dict[str, tuple[str, str]]:
-    """Write the mirrors to containerd's ``folder`` and remove former ones.
+    """Write a file for each mirror into containerd's ``folder``, and remove this module's other files.
 
-    Return the old and new text of each change, by host. Raise RegistryConflictError if something else wrote a file.
+    Return texts before and after of changed files, by host. Raise RegistryConflictError if a file is not this module's.
     """
     wanted = {host: registry_file(url) for host, url in mirrors.items()}
     present = {file.parent.name: file.read_text(encoding="utf-8") for file in folder.glob("*/hosts.toml")}
@@ -138,8 +139,8 @@ def change_registries(mirrors: dict[str, str], folder: Path, check: bool) -> dic
         file = folder / host / "hosts.toml"
         if before and host not in ours:
             raise RegistryConflictError(
-                f"artifacts_mirrors names {host}, and {file} was written by somebody else. Remove that file, or leave "
-                f"{host} out of artifacts_mirrors."
+                f"artifacts_mirrors names {host}, and {file} was not written by this collection. Remove that file, "
+                f"or leave {host} out of artifacts_mirrors."
             )
         changes[host] = before, after
         if check:
@@ -148,14 +149,14 @@ def change_registries(mirrors: dict[str, str], folder: Path, check: bool) -> dic
             replace_file(file, after)
         else:
             file.unlink()
-            # The folder stays if it has other files, such as a CA certificate.
+            # Other files of the folder, such as a CA certificate, belong to the user.
             with contextlib.suppress(OSError):
                 file.parent.rmdir()
     return changes
 
 
 class Installer:
-    """Compares the files and images of a machine with the wanted ones, and installs the missing ones."""
+    """Compares the binaries and images of a machine with the parameters, and installs the missing ones."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -164,7 +165,7 @@ class Installer:
             self.record = json.loads(RECORD.read_text(encoding="utf-8"))
 
     def is_installed(self, item: dict[str, Any]) -> bool:
-        """Return whether a binary exists with the wanted content."""
+        """Return whether a binary exists with the right content."""
         path = Path(item["destination"])
         if not path.exists():
             return False
@@ -174,7 +175,7 @@ class Installer:
         return file_digest(path) == item["sha256"]
 
     def missing_images(self) -> list[dict[str, Any]]:
-        """Return the images that containerd does not have, or has with other content."""
+        """Return the images that containerd lacks, or has with another content."""
         images: list[dict[str, Any]] = self.module.params["images"]
         if not images or (self.module.check_mode and not self.module.get_bin_path("ctr")):
             return images
@@ -193,7 +194,7 @@ class Installer:
         return next((path for path in candidates if path.exists() and path.stat().st_size == item["size"]), None)
 
     def install(self, item: dict[str, Any], source: Path) -> None:
-        """Install a binary in one step. Fail the module if the disk is full or the copy is damaged."""
+        """Install a binary in one step."""
         destination = Path(item["destination"])
         destination.parent.mkdir(parents=True, exist_ok=True)
         temporary = destination.with_name(f"{destination.name}.new")
@@ -205,27 +206,27 @@ class Installer:
         if file_digest(temporary) != item["sha256"]:
             temporary.unlink()
             self.module.fail_json(
-                msg=f"{destination}: the copy's SHA-256 is not {item['sha256']}: the cache or the transfer damaged it."
+                msg=f"{destination}: the copy's SHA-256 is not {item['sha256']}. The cache or the transfer damaged it."
             )
         self.module.set_mode_if_different(str(temporary), "0755", changed=False)
-        # The file of a running program cannot be written, but it can be replaced.
+        # The file of a running program cannot be written, but can be replaced.
         temporary.replace(destination)
 
     def import_image(self, item: dict[str, Any], source: Path) -> None:
         """Import an image archive into containerd, without unpacking. Fail the module if ctr fails."""
-        # Unpacking waits until a pod needs the image: a machine seldom runs all of them. The local way of importing
-        # writes to the content store itself, for a third of the work that streaming to the daemon takes.
+        # containerd unpacks an image when a pod needs it; a machine rarely runs all images. With --local, ctr writes to
+        # the content store itself, which takes a third of the work of streaming to the daemon.
         command = [*CTR, "images", "import", "--local", "--no-unpack", str(source)]
-        code, _unused, said = self.module.run_command(command)
+        code, _unused, output = self.module.run_command(command)
         if code:
-            reason = said.strip().splitlines()[-1] if said.strip() else f"ctr ended with {code}"
+            reason = output.strip().splitlines()[-1] if output.strip() else f"ctr ended with {code}"
             self.module.fail_json(
                 msg=f"Image {item['reference']} cannot be imported: {reason}. "
                 f"{room(Path('/var/lib/containerd'), item['size'])}"
             )
 
     def save(self) -> None:
-        """Write the record of all binaries and images that the machine has now."""
+        """Write the record of all binaries and images of the machine."""
         installed = {
             item["destination"]: {"sha256": item["sha256"], "look": look(Path(item["destination"]))}
             for item in self.module.params["files"]
@@ -240,34 +241,34 @@ class Installer:
 
 
 def pull(item: dict[str, Any]) -> str:
-    """Pull an image into containerd, without unpacking. Return the reason if it fails, else ""."""
+    """Make containerd fetch an image, without unpacking it. Return the error, or ""."""
     reference = item["reference"]
-    # containerd rejects other content for a name with a digest. The image gets its plain name afterwards.
+    # containerd rejects other content if the name contains the digest. The image gets its own name afterwards.
     fetched = f"{reference}@{item['pin']}" if item["pin"] else reference
     commands = [[*CTR, "content", "fetch", "--hosts-dir", str(REGISTRY_HOSTS), fetched]]
     if item["pin"]:
         commands += [[*CTR, "images", "tag", "--force", fetched, reference], [*CTR, "images", "remove", fetched]]
     for command in commands:
         try:
-            done = subprocess.run(command, capture_output=True, text=True, timeout=PULL_TIMEOUT, check=False)
+            result = subprocess.run(command, capture_output=True, text=True, timeout=PULL_TIMEOUT, check=False)
         except subprocess.TimeoutExpired:
             return f"not finished after {PULL_TIMEOUT} seconds"
-        if done.returncode:
-            # The lines before the last one are warnings and a log.
-            return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        if result.returncode:
+            # The lines before the last one are warnings and the log.
+            return (result.stderr.strip().splitlines() or [f"exit status {result.returncode}"])[-1]
     return ""
 
 
 def pull_all(images: list[dict[str, Any]], mirrors: dict[str, str]) -> list[str]:
-    """Pull images, several at once. Return a message for each failure, with registry and mirror."""
+    """Pull several images at a time. Return the errors, each with its registry and mirror."""
     with ThreadPoolExecutor(PARALLEL_PULLS) as pool:
         pulls = [(item["reference"], pool.submit(pull, item)) for item in images]
     failures = []
-    for reference, done in pulls:
-        if done.result():
+    for reference, future in pulls:
+        if future.result():
             host = reference.split("/")[0]
             mirror = f" (by its mirror {mirrors[host]})" if host in mirrors else ""
-            failures.append(f"{reference} from {host}{mirror}: {done.result()}")
+            failures.append(f"{reference} from {host}{mirror}: {future.result()}")
     return failures
 
 
@@ -312,12 +313,12 @@ def main() -> None:
         module.exit_json(**result)
     pulls = [item for item in images if "source" not in item]
     images = [item for item in images if "source" in item]
-    found = {item["source"]: installer.source(item) for item in files + images}
-    sources = {name: path for name, path in found.items() if path is not None}
-    lacking = [name for name in found if name not in sources]
+    paths = {item["source"]: installer.source(item) for item in files + images}
+    sources = {name: path for name, path in paths.items() if path is not None}
+    lacking = [name for name in paths if name not in sources]
     if lacking and module.params["transferred"]:
         module.fail_json(
-            msg=f"Transferred, but of another size than in the cache: {', '.join(lacking)}. Is its disk full?"
+            msg=f"Transferred files have another size than in the cache: {', '.join(lacking)}. Is the disk full?"
         )
     if lacking:
         module.exit_json(changed=bool(registries), mirrored=list(registries), lacking=lacking)
@@ -327,8 +328,8 @@ def main() -> None:
         installer.import_image(item, sources[item["source"]])
     if failures := pull_all(pulls, module.params["mirrors"]):
         module.fail_json(
-            msg=f"{len(failures)} of {len(pulls)} images could not be pulled. A mirror is named in artifacts_mirrors; "
-            "artifacts_source: build needs no registry.\n" + "\n".join(failures)
+            msg=f"{len(failures)} of {len(pulls)} images could not be pulled. Set a mirror in artifacts_mirrors, or "
+            "artifacts_source: build, which needs no registry.\n" + "\n".join(failures)
         )
     installer.save()
     module.exit_json(**result)

@@ -7,20 +7,20 @@ module: machine_config
 short_description: Bring a machine's files, kernel settings and services into the wanted state
 version_added: 0.1.0
 description:
-  - Writes files, loads kernel modules, sets kernel parameters, and starts services, in this order and in one go.
-  - A service is restarted if one of the files it reads is newer than its start. So a restart that an interrupted run
-    owed is made up for by the next one, and nothing restarts twice.
+  - Writes files, loads kernel modules, sets kernel parameters, and starts services, in this order, in one task.
+  - Restarts a service if one of the files that it reads is newer than its start. So the next run makes up for a restart
+    that an interrupted run missed, and nothing restarts twice.
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
-    description: Reports what would be changed.
+    description: Reports the changes without making them.
     support: full
   diff_mode:
     description: Shows the changed files, parameters and services.
     support: full
 options:
   files:
-    description: Files by path with their content. Missing folders are made with mode 0755.
+    description: Content of files by path. Missing folders are created with mode 0755.
     type: dict
     default: {}
   mode:
@@ -33,15 +33,15 @@ options:
     elements: str
     default: []
   modules_optional:
-    description: Whether a kernel module that cannot be loaded is no error, as in a container where the host decides.
+    description: Whether to ignore a kernel module that cannot be loaded, as in a container, whose host loads modules.
     type: bool
     default: false
   sysctl:
-    description: Kernel parameters by name, with their values now. Write them to a file of /etc/sysctl.d as well.
+    description: Values of kernel parameters by name, until the next boot. Also write them to a file of /etc/sysctl.d.
     type: dict
     default: {}
   services:
-    description: Services in the order in which to start them.
+    description: Services in the order of their start.
     type: list
     elements: dict
     default: []
@@ -56,7 +56,7 @@ options:
         elements: str
         default: []
       needs:
-        description: A file without which the service is enabled, but not started.
+        description: A file that the service needs. Without the file the service is enabled, but not started.
         type: str
 """
 
@@ -69,12 +69,12 @@ EXAMPLES = r"""
 
 RETURN = r"""
 files:
-  description: Files that were written or would be.
+  description: Files that were written, or would be in check mode.
   type: list
   elements: str
   returned: success
 services:
-  description: Services that were enabled, started or restarted, or would be.
+  description: Services that were enabled, started or restarted, or would be in check mode.
   type: list
   elements: str
   returned: success
@@ -92,20 +92,20 @@ PROPERTIES = ("ActiveState", "UnitFileState", "ExecMainStartTimestampMonotonic",
 
 
 def newest(paths: list[str]) -> float:
-    """Return the time (seconds since 1970) of the last change of the files, and of those in folders, that exist."""
+    """Return the last change of the existing files, and of files in folders, in seconds since 1970, else 0."""
     files = [file for path in map(Path, paths) for file in ([path, *path.iterdir()] if path.is_dir() else [path])]
     return max((file.stat().st_mtime for file in files if file.exists()), default=0.0)
 
 
 def parse_properties(text: str) -> dict[str, str]:
-    """Return the properties in the output of systemctl show."""
+    """Return the output of systemctl show as a mapping."""
     return dict(line.partition("=")[::2] for line in text.splitlines())
 
 
 def service_action(unit: dict[str, str], changed_at: float, now: float, uptime: float, startable: bool) -> list[str]:
-    """Return the systemctl verbs a service needs: enable, start, restart.
+    """Return the systemctl verbs that a service needs: enable, start, restart.
 
-    ``changed_at`` and ``now`` are seconds since 1970, ``uptime`` seconds since the boot, by the clock systemd uses.
+    ``changed_at`` and ``now`` are seconds since 1970. ``uptime`` is seconds since the boot, by systemd's clock.
     """
     verbs = [] if unit["UnitFileState"] in ("enabled", "enabled-runtime", "static") else ["enable"]
     if not startable:
@@ -117,7 +117,7 @@ def service_action(unit: dict[str, str], changed_at: float, now: float, uptime: 
 
 
 class Configurer:
-    """Applies the parameters of the module and collects the changes."""
+    """Applies the parameters of the module, and collects the changes."""
 
     def __init__(self, module: AnsibleModule) -> None:
         self.module = module
@@ -129,11 +129,11 @@ class Configurer:
         self.diff.append({"before_header": what, "after_header": what, "before": before, "after": after})
 
     def systemctl(self, *arguments: str) -> str:
-        """Run systemctl. Fail the module if it fails."""
+        """Run systemctl. Fail the module if systemctl fails."""
         return str(self.module.run_command(["systemctl", *arguments], check_rc=True)[1])
 
     def write(self, name: str, content: str) -> bool:
-        """Write one file if its content or mode differ."""
+        """Write one file if its content or mode differs. Return whether it does."""
         path = Path(name)
         before = path.read_text(encoding="utf-8") if path.exists() else None
         if before != content:
@@ -150,17 +150,17 @@ class Configurer:
         return changed
 
     def load(self, name: str) -> None:
-        """Load one kernel module if it is not loaded."""
-        sign = Path("/sys/module") / name
-        if sign.exists() or self.check:
+        """Load one kernel module unless it is loaded."""
+        loaded = Path("/sys/module") / name
+        if loaded.exists() or self.check:
             return
-        code, _unused, said = self.module.run_command(["modprobe", name])
+        code, _unused, problem = self.module.run_command(["modprobe", name])
         if code and not self.module.params["modules_optional"]:
             self.module.fail_json(
-                msg=f"Kernel module {name} cannot be loaded: {said.strip()}. "
+                msg=f"Kernel module {name} cannot be loaded: {problem.strip()}. "
                 "Install the package with this kernel's modules."
             )
-        if sign.exists():
+        if loaded.exists():
             self.note(f"kernel module {name}", "", "loaded\n")
 
     def set_parameter(self, name: str, value: str) -> None:
@@ -174,7 +174,7 @@ class Configurer:
                 path.write_text(value, encoding="ascii")
         except OSError as error:
             if self.check and not path.exists():
-                return  # A kernel module that check mode does not load provides the parameter.
+                return  # a kernel module provides the parameter, and check mode does not load it
             self.module.fail_json(
                 msg=f"Kernel parameter {name} cannot be set to {value} ({error.strerror}). In a container, its host "
                 "must provide it; for net.bridge.* it must load br_netfilter."
@@ -182,7 +182,7 @@ class Configurer:
         self.note(f"kernel parameter {name}", f"{before}\n", f"{value}\n")
 
     def serve(self, service: dict[str, Any], files: list[str]) -> str:
-        """Enable, start or restart one service if ``files`` or its state require it. Return the change as text."""
+        """Enable, start or restart one service, given the changed files. Return its name and the verbs, or ""."""
         name = service["name"]
         unit = parse_properties(self.systemctl("show", name, f"--property={','.join(PROPERTIES)}"))
         if unit["NeedDaemonReload"] == "yes" and not self.check:
@@ -190,7 +190,7 @@ class Configurer:
         startable = not service.get("needs") or Path(service["needs"]).exists()
         uptime = time.clock_gettime(time.CLOCK_MONOTONIC)
         now = time.time()
-        # In check mode the files are still the old ones.
+        # Check mode has not written the files, so their times do not show the change.
         stale = self.check and any(name.startswith(tuple(service["restart_for"])) for name in files)
         changed_at = now if stale else newest(service["restart_for"])
         verbs = service_action(unit, changed_at, now, uptime, startable)
@@ -200,12 +200,12 @@ class Configurer:
         if not self.check:
             for verb in verbs:
                 if verb != "enable":
-                    # systemd does not start a unit that failed too often until its counter is reset.
+                    # systemd does not start a unit that failed too often before its counter is reset.
                     self.module.run_command(["systemctl", "reset-failed", name])
-                code, _unused, said = self.module.run_command(["systemctl", verb, name])
+                code, _unused, problem = self.module.run_command(["systemctl", verb, name])
                 if code:
                     log = journal(lambda command: self.module.run_command(command)[1], name, JOURNAL_LINES)
-                    self.module.fail_json(msg="\n".join([f"systemctl {verb} {name} failed: {said.strip()}", *log]))
+                    self.module.fail_json(msg="\n".join([f"systemctl {verb} {name} failed: {problem.strip()}", *log]))
         return f"{name}: {', '.join(verbs)}"
 
 

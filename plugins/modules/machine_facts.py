@@ -4,10 +4,10 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: machine_facts
-short_description: What the node roles need to know about a machine
+short_description: Read the facts about a machine that the node roles need
 version_added: 0.1.0
 description:
-  - Reads everything in one go and changes nothing. The fact C(kubescale_machine) then serves all node roles of a run.
+  - Reads all facts in one task and changes nothing. All node roles of a run use the fact C(kubescale_machine).
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
@@ -21,7 +21,7 @@ options:
 """
 
 EXAMPLES = r"""
-- name: Look at the machine
+- name: Read facts of the machine
   kubescale.fleet.machine_facts:
     packages: {debian: [conntrack], redhat: [conntrack-tools]}
 """
@@ -35,17 +35,18 @@ ansible_facts:
     kubescale_machine:
       description:
         - C(hostname), C(architecture) (as the kernel names it), C(system) (of os-release), C(family) (V(debian) or
-          V(redhat), or empty), C(missing_packages), C(systemd) (whether it is PID 1), C(container) (whether it is one),
+          V(redhat), or empty), C(missing_packages), C(systemd) (whether systemd is PID 1), C(container) (whether the
+          machine is a container),
           C(kernel) ([major, minor]), C(memory_mib), C(free_mib) (disk below /var/lib/containerd), C(swap) (devices in
-          use), C(cgroup) (1 or 2), C(oom_score) (whether processes may get a better OOM score), C(address) and
-          C(addresses) (IPv4; the former of the default route), C(containerd) (whether it runs).
-        - C(identities) - what no other machine may have, C(host name), C(machine ID) and C(product UUID); without what
-          the machine does not know, and without the last in a container, where it is the host's.
-        - C(listeners) - on a machine that is no node yet, the processes that listen on TCP ports, by port.
-        - C(node) - C(state) is V(none), V(unfinished) (an attempt of ours was interrupted), V(ours) or V(foreign);
-          C(cluster) and C(version) as recorded by us; C(ca) and C(admin) (SHA-256 of the cluster CA and of the
-          administrator's certificate, hex, on control planes); C(serving) (whether the kubelet has a certificate);
-          C(foreign) (files of a cluster that is not ours).
+          use), C(cgroup) (1 or 2), C(oom_score) (whether processes may get a better OOM score), C(address) (IPv4
+          address of the default route), C(addresses) (all IPv4 addresses), C(containerd) (whether containerd runs).
+        - C(identities) - values that no other machine may have, C(host name), C(machine ID) and C(product UUID). An
+          unknown value is left out. A container has no product UUID, because it would show its host's.
+        - C(listeners) - on a machine that is not a node yet, the processes that listen on TCP ports, by port.
+        - C(node) - C(state) is V(none), V(unfinished) (a run of this collection was interrupted), V(ours) or
+          V(foreign); C(cluster) and C(version) as this collection recorded them; C(ca) and C(admin) (SHA-256 of the
+          cluster CA and of the administrator's certificate, hex, on control planes); C(serving) (whether the kubelet
+          has a serving certificate); C(foreign) (files of a cluster that this collection did not make).
       type: dict
 """
 
@@ -73,32 +74,32 @@ def os_release(text: str) -> dict[str, str]:
 
 
 def package_family(system: dict[str, str]) -> str:
-    """Return the family of package names: debian, redhat, or "" for an unknown system."""
-    likes = {system.get("ID", ""), *system.get("ID_LIKE", "").split()}
-    if likes & {"debian", "ubuntu"}:
+    """Return the package family of a system: debian, redhat, or "" for any other."""
+    names = {system.get("ID", ""), *system.get("ID_LIKE", "").split()}
+    if names & {"debian", "ubuntu"}:
         return "debian"
-    return "redhat" if likes & {"rhel", "fedora", "centos"} else ""
+    return "redhat" if names & {"rhel", "fedora", "centos"} else ""
 
 
 def meminfo(text: str) -> int:
-    """Return the memory in MiB from /proc/meminfo."""
+    """Return the memory in MiB from the text of /proc/meminfo."""
     values = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
     return int(values["MemTotal"].split()[0]) // 1024
 
 
 def swap_devices(text: str) -> list[str]:
-    """Return the devices of /proc/swaps."""
+    """Return the devices in the text of /proc/swaps."""
     return [line.split()[0] for line in text.splitlines()[1:] if line.strip()]
 
 
 def has_capability(status: str, capability: int) -> bool:
-    """Return whether processes of the machine can have a capability, from the text of /proc/1/status."""
+    """Return whether the text of /proc/1/status allows a capability."""
     values = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
     return bool(int(values.get("CapBnd", "0"), 16) >> capability & 1)
 
 
 def installed_packages(module: AnsibleModule, family: str, names: list[str]) -> set[str]:
-    """Return which of ``names`` are installed."""
+    """Return the packages among ``names`` that are installed."""
     if family == "debian":
         command = ["dpkg-query", "--show", "--showformat", "${db:Status-Status} ${Package}\\n", *names]
         lines = module.run_command(command)[1].splitlines()
@@ -108,25 +109,25 @@ def installed_packages(module: AnsibleModule, family: str, names: list[str]) -> 
 
 
 def addresses(module: AnsibleModule) -> tuple[str, list[str]]:
-    """Return the IPv4 address of the default route (empty if there is none), and all global ones."""
+    """Return the IPv4 address of the default route ("" if there is none), and all global IPv4 addresses."""
     ip = module.get_bin_path("ip")
     if not ip:
         return "", []
-    listed = json.loads(module.run_command([ip, "-json", "-4", "address", "show", "scope", "global"])[1] or "[]")
-    everything = [entry["local"] for link in listed for entry in link.get("addr_info", []) if "local" in entry]
-    # This asks the kernel for a route and sends nothing. The address is reserved for documentation.
+    links = json.loads(module.run_command([ip, "-json", "-4", "address", "show", "scope", "global"])[1] or "[]")
+    all_addresses = [entry["local"] for link in links for entry in link.get("addr_info", []) if "local" in entry]
+    # Only reads the kernel's route and sends nothing. The address is reserved for documentation.
     route = json.loads(module.run_command([ip, "-json", "-4", "route", "get", "192.0.2.1"])[1] or "[]")
-    return (route[0].get("prefsrc", "") if route else ""), everything
+    return (route[0].get("prefsrc", "") if route else ""), all_addresses
 
 
 def disk_free(path: Path) -> int:
-    """Return the MiB that are free where ``path`` is or will be."""
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    return shutil.disk_usage(there).free // (1024 * 1024)
+    """Return the free disk space in MiB where ``path`` is or will be."""
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    return shutil.disk_usage(existing).free // (1024 * 1024)
 
 
 def listening(table: str) -> dict[str, str]:
-    """Return port → inode of the sockets that listen, from /proc/net/tcp or tcp6."""
+    """Return port → inode of the listening sockets in the text of /proc/net/tcp or tcp6."""
     rows = [line.split() for line in table.splitlines()[1:]]
     return {str(int(row[1].rpartition(":")[2], 16)): row[9] for row in rows if row[3] == LISTEN}
 
@@ -138,10 +139,10 @@ def listeners(proc: Path = Path("/proc")) -> dict[str, str]:
         return {}
     owners: dict[str, str] = {}
     for process in (folder for folder in proc.iterdir() if folder.name.isdigit()):
-        with contextlib.suppress(OSError):  # ended meanwhile
+        with contextlib.suppress(OSError):  # the process ended
             name = f"{read(process / 'comm').strip()} (process {process.name})"
             for descriptor in (process / "fd").iterdir():
-                with contextlib.suppress(OSError):  # closed meanwhile
+                with contextlib.suppress(OSError):  # the process closed it
                     owners[str(descriptor.readlink())] = name
     return {
         port: owners.get(f"socket:[{inode}]", "the kernel, or a process of another namespace")
@@ -150,15 +151,15 @@ def listeners(proc: Path = Path("/proc")) -> dict[str, str]:
 
 
 def identities(container: bool) -> dict[str, str]:
-    """Return the values that no other machine may have, by their names."""
-    found = {"host name": socket.gethostname(), "machine ID": read(Path("/etc/machine-id")).strip()}
+    """Return the values that identify this machine. A container's product UUID would be its host's."""
+    values = {"host name": socket.gethostname(), "machine ID": read(Path("/etc/machine-id")).strip()}
     if not container:
-        found["product UUID"] = read(Path("/sys/class/dmi/id/product_uuid")).strip().lower()
-    return {name: value for name, value in found.items() if value}
+        values["product UUID"] = read(Path("/sys/class/dmi/id/product_uuid")).strip().lower()
+    return {name: value for name, value in values.items() if value}
 
 
 def listens(path: Path) -> bool:
-    """Return whether a process listens on a Unix socket. The file of a dead process does not count."""
+    """Return whether a process listens on a Unix socket. The file alone may be left over."""
     with socket.socket(socket.AF_UNIX) as client:
         return client.connect_ex(str(path)) == 0
 
@@ -167,8 +168,8 @@ def look(module: AnsibleModule) -> dict[str, Any]:
     """Return the fact."""
     system = os_release(read(Path("/etc/os-release")))
     family = package_family(system)
-    wanted = module.params["packages"].get(family, [])
-    address, everything = addresses(module)
+    packages = module.params["packages"].get(family, [])
+    address, all_addresses = addresses(module)
     kernel = re.match(r"(\d+)\.(\d+)", platform.release())
     container = bool(read(Path("/run/systemd/container")))
     node = node_state()
@@ -177,7 +178,7 @@ def look(module: AnsibleModule) -> dict[str, Any]:
         "architecture": platform.machine(),
         "system": system.get("PRETTY_NAME", system.get("ID", "unknown")),
         "family": family,
-        "missing_packages": sorted(set(wanted) - installed_packages(module, family, wanted)) if wanted else [],
+        "missing_packages": sorted(set(packages) - installed_packages(module, family, packages)) if packages else [],
         "systemd": Path("/run/systemd/system").is_dir(),
         "container": container,
         "kernel": [int(part) for part in kernel.groups()] if kernel else [0, 0],
@@ -187,10 +188,10 @@ def look(module: AnsibleModule) -> dict[str, Any]:
         "cgroup": 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,
         "oom_score": has_capability(read(Path("/proc/1/status")), CAP_SYS_RESOURCE),
         "address": address,
-        "addresses": everything,
+        "addresses": all_addresses,
         "containerd": listens(Path("/run/containerd/containerd.sock")),
         "identities": identities(container),
-        # On a node its own parts listen, and reading all processes takes time.
+        # On a node, Kubernetes itself listens. Reading all processes would slow down each run.
         "listeners": listeners() if node["state"] == "none" else {},
         "node": node,
     }

@@ -3,17 +3,17 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: node_artifacts
-short_description: Put binaries and images from the controller's cache on a machine
+short_description: Install binaries and images from the controller's cache on a machine
 version_added: 0.1.0
 description:
   - Installs binaries with the pinned checksum, and imports images into containerd's C(k8s.io) namespace.
-  - Only what the machine lacks is transferred; nothing where the cache itself is mounted at C(/var/cache/kubescale).
-  - Images that the cache has no archive of (see the role C(artifacts)) are pulled by the machine's containerd, several
-    at once, through the mirrors that C(/etc/containerd/certs.d) names. Pods' images come the same way.
+  - Transfers only files that the machine lacks, and none if the cache is mounted at C(/var/cache/kubescale).
+  - The machine's containerd pulls images without an archive in the cache (see the role C(artifacts)), several at a
+    time, through the mirrors in C(/etc/containerd/certs.d). It pulls the images of pods in the same way.
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
-    description: Reports what would be installed and imported.
+    description: Reports the binaries and images without installing them.
     support: full
 options:
   binaries:
@@ -22,7 +22,7 @@ options:
     elements: str
     default: []
   images:
-    description: Kinds of machines whose images to import; containerd must be running.
+    description: Kinds of machines whose images are imported. containerd must run.
     type: list
     elements: str
     choices: [control_plane, worker]
@@ -33,14 +33,14 @@ options:
     elements: path
     default: []
   architecture:
-    description: The machine's architecture, as its kernel names it. That of the controller by default.
+    description: The machine's architecture in its kernel's notation. Defaults to the controller's architecture.
     type: str
     choices: [x86_64, aarch64]
   mirrors:
     description:
-      - Base URL that is used in place of a registry, by the registry's host. Nothing else is asked then.
-      - Each is a file below C(/etc/containerd/certs.d), which is removed when its host is no longer named. Files that
-        somebody else wrote are left alone, and one in the way is an error.
+      - Base URL that replaces a registry, by the registry's host. containerd then contacts the mirror only.
+      - Each mirror is a file below C(/etc/containerd/certs.d). The file is removed when its host is not in the mapping
+        any more. Fails if a file exists that this collection did not write.
     type: dict
     default: {}
 extends_documentation_fragment: [kubescale.fleet.artifacts, kubescale.fleet.artifacts.versions]
@@ -51,7 +51,7 @@ EXAMPLES = r"""
   kubescale.fleet.node_artifacts:
     binaries: [containerd, runc, cni_plugins]
 
-- name: Import what a worker runs
+- name: Import the images of a worker
   kubescale.fleet.node_artifacts:
     images: [worker]
 """

@@ -3,18 +3,18 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: observe_scaling
-short_description: Watch an autoscaler react to a load
+short_description: Measure how an autoscaler reacts to a load
 version_added: 0.1.0
 description:
-  - Samples every second what a HorizontalPodAutoscaler sees and does, from before a load's start until scale-in begins.
-  - Ends the load, by deleting its Job, once the replicas that it demands have been ready for O(hold) seconds.
-  - Fails, saying at which step and why, when the number of replicas that the load demands is not reached, or when
-    nothing scales in afterwards.
+  - Samples the metric and replicas of a HorizontalPodAutoscaler every second, from before a load until scale-in begins.
+  - Ends the load, by deleting its Job, after the demanded replicas have been ready for O(hold) seconds.
+  - Fails if the app does not reach the demanded replicas, or does not scale in afterwards. The message names the step
+    and the cause.
   - Runs on the controller, in Ansible's own process.
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
-    description: Does nothing, because there is no load.
+    description: Does nothing, because check mode starts no load.
     support: full
 options:
   namespace:
@@ -27,8 +27,8 @@ options:
     required: true
   until:
     description:
-      - V(rest) waits until the app is at its minimum of replicas and the metric under its target, so that a load
-        meets it cold.
+      - V(rest) waits until the app has its minimum of replicas and the metric is below its target, so that a load
+        starts on an idle app.
       - V(scaled_in) observes a load until its end and the first scale-in.
     type: str
     choices: [rest, scaled_in]
@@ -47,7 +47,7 @@ options:
     default: 0
   weight:
     description:
-      - What one request per second adds to the metric that the app scales on.
+      - Increase of the metric of the autoscaler for one request per second.
       - Events per second for metrics of pods, millicores for CPU, MiB for memory.
     type: float
     default: 1.0
@@ -56,11 +56,11 @@ options:
     type: float
     default: 0
   hold:
-    description: Seconds that the demanded replicas must have been ready before the load is ended early.
+    description: Seconds for which the demanded replicas must be ready before the load ends early.
     type: float
     default: 0
   series:
-    description: Series selector of the app's own counter of requests, to show what arrived of the load.
+    description: Series selector of the app's own counter of requests, to show the received load.
     type: str
     default: ""
 extends_documentation_fragment: [kubescale.fleet.apps.prometheus, kubescale.fleet.apps.report, kubescale.fleet.cluster]
@@ -81,11 +81,11 @@ EXAMPLES = r"""
 
 RETURN = r"""
 steps:
-  description: When each step of the reaction was seen, in seconds since load start; null when it was not.
+  description: Time of each step of the reaction, in seconds since the start of the load, or null.
   returned: when O(until=scaled_in)
   type: dict
 demanded:
-  description: Replicas that the load demands.
+  description: Number of replicas that the load demands.
   returned: when O(until=scaled_in)
   type: int
 report:

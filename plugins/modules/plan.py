@@ -8,10 +8,10 @@ version_added: 0.1.0
 description:
   - Runs O(playbook) with C(--check) as a child of this run, with the inventory, limit, tags, extra variables and other
     options of its command line, and reports what the playbook would change on each cluster.
-  - Clusters that would change alike are one table. Of a component that would make or remove many objects, the text has
-    their number and kinds.
-  - Changes nothing. O(file) is a record of the run, not state of the cluster, and therefore is no change.
-  - Shows the child's lines of progress; with C(--diff) or C(-v) all its output.
+  - Clusters with the same changes share one table. If a component would create or delete many objects, the text shows
+    their number and kinds only.
+  - Changes nothing. Writing O(file) is not a change, because the file is a record of the run.
+  - Shows the child's lines of progress, or all its output with C(--diff) or C(-v).
   - Runs on the controller, once for all hosts of the play (C(run_once)).
 author: kubescale founders (@kubescale)
 attributes:
@@ -24,7 +24,7 @@ options:
     type: str
     default: kubescale.fleet.site
   skip_tags:
-    description: Tags that the child skips, besides those that this run skips.
+    description: Tags that the child skips, in addition to the tags that this run skips.
     type: list
     elements: str
     default: [verify]
@@ -45,17 +45,17 @@ EXAMPLES = r"""
 RETURN = r"""
 plan:
   description: The plan.
-  returned: when the child ran to its end
+  returned: when the child finished
   type: dict
   contains:
     run: {description: Id of the run, type: str, returned: always}
     clusters:
       description:
         - The plan of each cluster by its name, with C(ring), C(environment), C(state) (one of C(nothing to do),
-          C(changes) and C(failed)), C(would_be_made) (whether the cluster is not there yet), C(restarts) (number of
+          C(changes) and C(failed)), C(would_be_made) (whether the cluster does not exist yet), C(restarts) (number of
           workloads whose pods would restart), C(message) (the first failure, or empty) and C(changes).
         - Each change has C(host), C(role), C(task), and for a set of objects C(set) and C(objects) as
-          M(kubescale.fleet.apply_set) returns them, without those that stay.
+          M(kubescale.fleet.apply_set) returns them, without unchanged objects.
       type: dict
       returned: always
 """

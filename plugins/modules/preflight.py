@@ -7,17 +7,16 @@ short_description: Check the variables of all hosts of the play before the first
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
-  - Reads the variables of every host of the play, machines and API hosts alike, and reports all that is wrong at
-    once. Each problem names the variable, its value, where it was set, what is allowed, and the hosts.
-  - Variables must fit the C(meta/argument_specs.yml) of the roles of this collection that run on the host. A variable
-    that begins with a role's name and is none of its variables is a misspelling.
-  - Checks what no type can say as well, such as versions that are not pinned, an autoscaler's target and bounds,
-    windows shorter than four scrapes, ranges of addresses that overlap, machines in two groups, and kubeconfig files
-    that are none.
+  - Reads the variables of every host of the play, and reports all errors together. Each error names the variable, its
+    value, the file and line, the allowed values, and the hosts.
+  - Variables must match C(meta/argument_specs.yml) of the roles of this collection that run on the host. A variable
+    that begins with a role's name but is not a variable of the role is an error, because it is probably misspelled.
+  - Also checks versions that are not pinned, an autoscaler's target and bounds, windows shorter than four scrapes,
+    overlapping ranges of addresses, machines in two groups, and invalid kubeconfig files.
   - Takes no options, changes nothing, and opens no connection. Use it with C(run_once), in a play on all hosts.
 attributes:
   check_mode:
-    description: Runs the same in check mode.
+    description: Checks the same in check mode.
     support: full
   diff_mode:
     description: Changes nothing, so there is nothing to show.
@@ -36,7 +35,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 msg:
-  description: All that is wrong, one line each.
+  description: All errors, one line each.
   returned: failure
   type: str
 """

@@ -3,20 +3,19 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: reach
-short_description: Prove that a machine, or the API of an existing cluster, can be worked on
+short_description: Verify that a machine, or the API of an existing cluster, can be used
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
 description:
-  - On a machine, opens one connection and runs one small program there. The machine must answer, allow root, have the
-    Python that Ansible needs, run systemd, and have a clock that is right by the controller's.
-  - On the host of an existing cluster (C(cluster_existing)), asks the API for its version, and whether somebody else
-    serves an API there that a role of this run would serve - resource metrics, custom metrics, or the kinds of the
-    Prometheus operator. That is a failure unless the role may adopt it or is absent. On the host of a cluster that is
-    made here, does nothing.
-  - Fails with one sentence that names the machine, its address and what to look at. Takes no options, changes nothing.
+  - On a machine, opens one connection and runs one small program. The machine must answer, allow root, have the
+    Python that Ansible needs, run systemd, and have a clock that agrees with the controller's clock.
+  - On the host of an existing cluster (C(cluster_existing)), reads the version of the API. Fails if somebody else
+    serves an API that a role of this run would serve (resource metrics, custom metrics, or the kinds of the Prometheus
+    operator), unless the role may adopt it or is absent. Does nothing on the host of any other cluster.
+  - Fails with a message that names the machine, its address and the remedy. Takes no options, changes nothing.
 attributes:
   check_mode:
-    description: Runs the same in check mode.
+    description: Checks the same in check mode.
     support: full
   diff_mode:
     description: Changes nothing, so there is nothing to show.
@@ -35,8 +34,8 @@ EXAMPLES = r"""
 
 RETURN = r"""
 foreign:
-  description: APIServices and CRDs of others that stand in the way, with their owners and the role that meets them.
-  returned: when they are why the task failed
+  description: APIServices and CRDs of others, with their owners and the role that would apply them.
+  returned: when the task failed because of them
   type: list
   elements: dict
   sample:
@@ -47,8 +46,8 @@ foreign:
       owner: was made with kubectl-client-side-apply
       role: metrics_server
 found:
-  description: What the machine said about itself.
-  returned: when a machine was reached
+  description: Facts of the machine.
+  returned: when a machine answered
   type: dict
   sample: {uid: 0, python: [3, 11, 2], init: systemd, time: 1760000000.0}
 """

@@ -6,9 +6,9 @@ module: report
 short_description: Draw the panels of the dashboards into a cluster's report
 version_added: 0.1.0
 description:
-  - Asks Prometheus every query of every panel of the Grafana dashboards, through the proxy of the API server, and puts
-    what it answers into C(report.html) as drawings. Grafana is not needed for it.
-  - Changes nothing. The report is a record, not state of the cluster, and therefore writing it is no change.
+  - Runs the queries of all panels of the Grafana dashboards on Prometheus, through the proxy of the API server, and
+    draws the results into C(report.html). This does not need Grafana.
+  - Changes nothing. Writing the report is not a change, because the report is a record of the run.
   - Runs on the controller, in Ansible's own process.
 author: kubescale founders (@kubescale)
 attributes:
@@ -19,14 +19,14 @@ options:
   report:
     required: true
   minutes:
-    description: How far back the drawings go, 1 to 90 minutes.
+    description: Range of the drawings until now, 1 to 90 minutes.
     type: int
     default: 15
 extends_documentation_fragment: [kubescale.fleet.apps.prometheus, kubescale.fleet.apps.report, kubescale.fleet.cluster]
 """
 
 EXAMPLES = r"""
-- name: Draw what the dashboards show
+- name: Draw the dashboards
   kubescale.fleet.report:
     kubeconfig: "{{ cluster_kubeconfig }}"
     report: "{{ cluster_state_dir }}"
@@ -39,11 +39,11 @@ report:
   returned: success
   type: str
 queries:
-  description: Number of queries that were asked.
+  description: Number of queries.
   returned: success
   type: int
 seconds:
-  description: Seconds that it took to ask them.
+  description: Seconds that the queries took.
   returned: success
   type: float
 """

@@ -3,7 +3,7 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: revisions
-short_description: Show what a cluster's components were before, who changed them and when
+short_description: Show the revisions of a cluster's components, with user and time of each change
 version_added: 0.1.0
 author: kubescale founders (@kubescale)
 description:
@@ -20,7 +20,7 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Show what the adapter was before
+- name: Show the revisions of the adapter
   kubescale.fleet.revisions:
     kubeconfig: "{{ cluster_kubeconfig }}"
     component: [prometheus_adapter]
@@ -28,7 +28,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 revisions:
-  description: All of them, oldest first within a component.
+  description: All revisions, oldest first within a component.
   returned: always
   type: list
   elements: dict
@@ -36,10 +36,10 @@ revisions:
     component: {description: Name of the set, type: str, returned: always}
     revision: {description: Number, type: int, returned: always}
     state: {description: "V(applied), or V(pending) if a run was interrupted", type: str, returned: always}
-    run: {description: Run that wrote it, type: str, returned: always}
-    who: {description: User and machine that run was started on, type: str, returned: always}
+    run: {description: Run that wrote the revision, type: str, returned: always}
+    who: {description: User and machine of the run, type: str, returned: always}
     when: {description: RFC 3339, type: str, returned: always}
     version: {description: Version of the collection, type: str, returned: always}
-    summary: {description: "What changed, as names of objects", type: str, returned: always}
-    current: {description: Whether the set has it now, type: bool, returned: always}
+    summary: {description: Names of the changed objects, type: str, returned: always}
+    current: {description: Whether it is the current revision, type: bool, returned: always}
 """

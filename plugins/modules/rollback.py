@@ -7,28 +7,28 @@ short_description: Bring components of a cluster back to earlier revisions
 version_added: 0.1.0
 author: kubescale founders (@kubescale)
 description:
-  - Applies what a set of M(kubescale.fleet.apply_set) was earlier, from the revision that is kept in the cluster, and
-    waits until it is ready. That makes a new revision; none is lost.
-  - Without O(revision), a set goes back to its newest applied revision that is older than what it is now. What it is
-    now began with the oldest revision of the same content, so going back twice in a row never returns to what was left.
-  - Without O(component), all sets whose present revision is of the most recent run go back, each to its newest revision
-    of another run, in the order in which the run applied them.
-  - A set that has nothing older is left as it is, with a warning. So is one that did not exist before; remove it with
-    C(<role>_state=absent). A set that was removed has no revisions any more.
+  - Applies an earlier revision of a set of M(kubescale.fleet.apply_set) from the cluster, and waits until the set is
+    ready. This adds a new revision, and deletes none.
+  - Without O(revision), a set returns to its newest applied revision before the current content. Later revisions with
+    the same content count as one, so two rollbacks in a row never return to the content that the first one replaced.
+  - Without O(component), all sets that the most recent run changed return, each to its newest revision of another run,
+    in the order in which the run applied them.
+  - A set without an older revision is not changed, with a warning. A set that the run created is not deleted; remove it
+    with C(<role>_state=absent). A removed set has no revisions any more.
   - Runs in the controller's own process; nothing is sent to a machine.
 options:
   component:
     description:
-      - Name of the one set that goes back, as M(kubescale.fleet.revisions) shows it; V(_) is the same as V(-).
+      - Name of the set, as M(kubescale.fleet.revisions) shows it. V(_) is the same as V(-).
     type: str
     default: ''
   revision:
     description:
-      - Number of the revision that O(component) goes back to.
+      - Number of the revision of O(component) to apply.
     type: int
   run:
     description:
-      - Run to undo; the most recent one by default. What another run has changed since is left as it is.
+      - Run to undo. Defaults to the most recent run. Sets that another run changed since are not changed.
     type: str
     default: ''
   force_conflicts:
@@ -39,7 +39,7 @@ options:
 attributes:
   check_mode:
     support: full
-    description: The server's own dry run.
+    description: Uses the server's dry run.
   diff_mode:
     support: full
     description: Before and after of every object that changes; values of Secrets are redacted.
@@ -48,11 +48,11 @@ extends_documentation_fragment:
 """
 
 EXAMPLES = r"""
-- name: Undo what the last run changed
+- name: Undo the changes of the last run
   kubescale.fleet.rollback:
     kubeconfig: "{{ cluster_kubeconfig }}"
 
-- name: Bring the adapter back to its third revision
+- name: Apply the third revision of the adapter
   kubescale.fleet.rollback:
     kubeconfig: "{{ cluster_kubeconfig }}"
     component: prometheus_adapter
@@ -61,23 +61,23 @@ EXAMPLES = r"""
 
 RETURN = r"""
 sets:
-  description: The sets that went back, in order.
+  description: The sets that were rolled back, in order.
   returned: always
   type: list
   elements: dict
   contains:
     component: {description: Name of the set, type: str, returned: always}
-    from: {description: Number of the revision it had, type: int, returned: always}
-    to: {description: Number of the revision whose content it has now, type: int, returned: always}
-    revision: {description: Number of its revision now; none in check mode, type: int, returned: always}
-    changed: {description: Whether any object of it differs from before, type: bool, returned: always}
+    from: {description: Number of the revision before, type: int, returned: always}
+    to: {description: Number of the revision that was applied again, type: int, returned: always}
+    revision: {description: Number of the new revision; null in check mode, type: int, returned: always}
+    changed: {description: Whether an object of the set changed, type: bool, returned: always}
     objects:
-      description: What was done with each object, as M(kubescale.fleet.apply_set) tells it.
+      description: The action on each object, as M(kubescale.fleet.apply_set) returns it.
       type: list
       elements: dict
       returned: always
 left:
-  description: Sets that were concerned and left as they are, and why.
+  description: Sets of the run that were not rolled back, with the reason.
   returned: always
   type: list
   elements: str

@@ -3,37 +3,37 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: rollout
-short_description: Run a playbook on one cluster after the other, ring by ring, until one does not pass
+short_description: Run a playbook on one cluster after the other, ring by ring, until a cluster fails
 version_added: 0.1.0
 author: kubescale founders (@kubescale)
 description:
-  - Runs a playbook on each cluster of the play, as a process of its own, so that a cluster that is slow or dead holds
-    up no other. Rings come in the order of their numbers (C(cluster_ring)); a ring begins when every cluster of
-    the one before has passed.
-  - C(rollout_parallel) clusters of a ring are worked on at a time (default 5). When more than C(rollout_max_failures)
-    (default 0) of it have failed, no other cluster is begun, and what runs is waited for.
-  - With C(rollout_on_failure=rollback) a cluster that failed is rolled back, clusters that passed stay as they are.
-  - A cluster that takes longer than C(rollout_timeout) seconds (default 3600) is interrupted and has failed.
-  - Keeps what is known in C(fleet.d/rollout.json) of the state directory. The same command goes on where the last one
-    was halted, interrupted or killed; with another inventory, other variables or another version it begins anew.
-  - Children get the inventory, extra variables, vault options, tags and options of connections of this run. None of
-    them outlives it.
-  - Run it with C(run_once) on the group C(clusters).
+  - Runs a playbook on each cluster of the play in a separate process, so that a slow or dead cluster does not delay
+    others. Rings follow the order of their numbers (C(cluster_ring)). A ring begins after every cluster of the previous
+    ring has passed.
+  - Runs C(rollout_parallel) clusters of a ring at a time (default 5). If more than C(rollout_max_failures) (default 0)
+    clusters of a ring fail, starts no other cluster, and waits for the running ones.
+  - With C(rollout_on_failure=rollback), rolls back a cluster that failed. Clusters that passed are not rolled back.
+  - Interrupts a cluster after C(rollout_timeout) seconds (default 3600). The cluster has failed then.
+  - Keeps its state in C(fleet.d/rollout.json) of the state directory. The same command continues a rollout that was
+    halted, interrupted or killed. With another inventory, other variables or another version, it starts over.
+  - Children get the inventory, extra variables, vault options, tags and connection options of this run. No child
+    outlives this run.
+  - Use it with C(run_once) on the group C(clusters).
 attributes:
   check_mode:
-    description: Says the order and begins nothing.
+    description: Reports the order and starts no child.
     support: full
 options:
   playbook:
-    description: What is run on each cluster; a file, or the name of a playbook of a collection.
+    description: Playbook for each cluster, by path or by its name in a collection.
     type: str
     default: kubescale.fleet.rollout_cluster
   rollback_playbook:
-    description: What is run on a cluster that failed, with the extra variable C(run).
+    description: Playbook for a cluster that failed. It gets the extra variable C(run).
     type: str
     default: kubescale.fleet.rollback
   restart:
-    description: Begin with the first ring, even if the last rollout could go on.
+    description: Start with the first ring, even if the last rollout could be continued.
     type: bool
     default: false
 """
@@ -50,23 +50,23 @@ EXAMPLES = r"""
 
 RETURN = r"""
 rollout:
-  description: What is known of the rollout.
-  returned: when it was begun
+  description: State of the rollout.
+  returned: when the rollout started
   type: dict
   contains:
     id:
-      description: Name of the rollout, which revisions and leases of its clusters carry.
+      description: Id of the rollout, which revisions and leases of its clusters contain.
       type: str
     result:
-      description: V(done), V(halted) or V(interrupted). One that is done may have failures that were allowed.
+      description: V(done), V(halted) or V(interrupted). V(done) may include allowed failures.
       type: str
     clusters:
       description:
-        - By name, C(ring), C(state) (V(waiting), V(passed), V(failed), V(rolled back) or V(interrupted)), and of those
-          that were begun C(started), C(ended), C(seconds), C(changed) (number of tasks) and C(reason).
+        - By name, C(ring), C(state) (V(waiting), V(passed), V(failed), V(rolled back) or V(interrupted)), and for
+          started clusters C(started), C(ended), C(seconds), C(changed) (number of tasks) and C(reason).
       type: dict
 run_record:
-  description: File with what was done on all clusters, for the callback C(phases).
-  returned: when it was begun
+  description: File with the results of all clusters, for the callback C(phases).
+  returned: when the rollout started
   type: str
 """

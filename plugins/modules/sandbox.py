@@ -3,20 +3,21 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: sandbox
-short_description: Make or remove the podman machines of a cluster
+short_description: Create or remove the podman machines of a cluster
 version_added: 0.1.0
 description:
-  - Machines are containers on the controller that boot systemd from a plain Debian root file system.
-    It is made once and kept in the cache.
-  - Makes the image, a network named as the cluster, and the machines; starts stopped ones; waits until each has booted.
-  - Removes only what carries the cluster's label. The image stays.
+  - Machines are containers on the controller that boot systemd from a plain Debian root file system. The cache keeps
+    that file system.
+  - Creates the image, a network with the name of the cluster, and the machines; starts stopped machines; waits until
+    each has booted.
+  - Removes only objects with the cluster's label, and keeps the image.
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
-    description: Reports what would be made, started or removed.
+    description: Reports the changes without making them.
     support: full
   diff_mode:
-    description: Lists what was made, started or removed.
+    description: Lists what was created, started or removed.
     support: full
 options:
   cluster:
@@ -41,22 +42,22 @@ options:
     choices: [bookworm, trixie]
     default: bookworm
   internal:
-    description: Whether the machines reach each other and the controller only. Ports cannot be published then.
+    description: Whether the machines can connect to each other and the controller only. No ports can be published then.
     type: bool
     default: false
   mounts_cache:
-    description: Whether machines read binaries and images from the cache directly. Without it these are transferred.
+    description: Whether the cache is mounted into the machines. Otherwise binaries and images are transferred.
     type: bool
     default: true
   state:
-    description: Whether the machines shall exist.
+    description: Whether the machines must exist.
     type: str
     choices: [present, absent]
     default: present
 """
 
 EXAMPLES = r"""
-- name: Make the machines
+- name: Create the machines
   kubescale.fleet.sandbox:
     cluster: demo
     machines: [demo-cp1, demo-w1]
@@ -65,7 +66,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 done:
-  description: What was done (or would be, in check mode), by kind of thing.
+  description: What was created, started or removed, or would be in check mode, by category.
   type: dict
   returned: success
   sample: {host: [], image: [], network: [], created: [demo-w1], started: [], bridge: []}

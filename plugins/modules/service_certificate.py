@@ -3,20 +3,20 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: service_certificate
-short_description: The serving certificate of a service that the API server talks to, new when it has to be
+short_description: Return the serving certificate of a service, and renew it when necessary
 version_added: 0.1.0
 author: kubescale founders (@kubescale)
 description:
-  - Returns the certificate that a Secret holds as long as it is good. It is, if the key matches, the names are exactly
-    those wanted, the extended key usage has serverAuth, the right CA signed it, and it does not expire too soon.
-  - If it is not, returns a new one with a new key. Stores nothing; apply the Secret with the result.
-  - A new one is signed with the cluster's CA, C(/etc/kubernetes/pki/ca.key), by C(openssl) 3.0 or newer on the host of
-    the task, which must be a control plane made by kubeadm - so delegate the task. The CA's key stays there. No
-    connection is made while the certificate is good.
+  - Returns the certificate in a Secret while it is valid. The key must match, the names must equal O(dns_names), the
+    extended key usage must include serverAuth, the right CA must have signed it, and it must not expire soon.
+  - Otherwise returns a new certificate with a new key. Does not store it; apply the Secret with the result.
+  - C(openssl) 3.0 or newer signs a new certificate with the cluster's CA, C(/etc/kubernetes/pki/ca.key), on the host of
+    the task. The host must be a control plane made by kubeadm, so delegate the task. The CA's key is not copied. The
+    task does not connect to the host while the certificate is valid.
 attributes:
   check_mode:
     support: full
-    description: Stores nothing, so it does the same.
+    description: Does the same, because the module stores nothing.
 options:
   name:
     description:
@@ -30,31 +30,31 @@ options:
     required: true
   dns_names:
     description:
-      - The names, all of them and no others, that the certificate must be for.
+      - Names of the certificate. It must have exactly these names.
     type: list
     elements: str
     required: true
   days:
     description:
-      - Days that a new certificate is valid.
+      - Validity of a new certificate in days.
     type: int
     required: true
   renew_before:
     description:
-      - Days before the end of validity from which on a certificate counts as no good any more; less than O(days).
+      - Days before its expiry at which a certificate is renewed. Must be less than O(days).
     type: int
     required: true
   own_authority:
     description:
-      - Have it signed by a CA made for this certificate, whose key is not kept, instead of the cluster's.
-      - For clusters whose CA is out of reach.
+      - Sign with a new CA for this certificate, whose key is not kept, instead of with the cluster's CA.
+      - Use this for a cluster whose CA key is not available.
     type: bool
     default: false
 extends_documentation_fragment: [kubescale.fleet.cluster]
 """
 
 EXAMPLES = r"""
-- name: Get a certificate that the API server can verify
+- name: Return a certificate that the API server can verify
   kubescale.fleet.service_certificate:
     name: cm-adapter-serving-certs
     namespace: custom-metrics
@@ -69,7 +69,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 reason:
-  description: Why it is a new one; empty if it is the one that was kept.
+  description: Why the certificate is new; empty if the Secret contains it.
   returned: success
   type: str
 certificate:
@@ -81,11 +81,11 @@ private_key:
   returned: success
   type: str
 ca:
-  description: The certificates of the CAs by which it is verified, as PEM.
+  description: The certificates of the CAs that verify it, as PEM.
   returned: success
   type: str
 not_after:
-  description: When its validity ends, in seconds since 1970.
+  description: End of its validity in seconds since 1970.
   returned: success
   type: int
 """

@@ -6,26 +6,26 @@ module: verify
 short_description: Check every link of a cluster's chain from node to autoscaler
 version_added: 0.1.0
 description:
-  - Runs the checks of the cluster and the whole chain of every autoscaled app, all at once, over one pool of
-    connections, and waits for those that do not hold yet. They are the checks of M(kubescale.fleet.doctor), without
-    those of what an owner decides; the limits of an app, and requests of containers.
-  - What the API serves is watched; Prometheus, the metrics adapter and Grafana are asked again every second.
-  - A failing task lists every check that does not hold, with what was seen, why it matters and what to do next.
-  - Changes nothing. The report it writes is a record of the run, not state of the cluster, and therefore is no change.
-  - Checks of a component whose variable C(<role>_state) is V(absent) are left out. An app whose workload does not
-    exist yet needs only its autoscaler.
+  - Runs the checks of the cluster and of every autoscaled app in parallel, and waits for checks that do not hold yet.
+    They are the checks of M(kubescale.fleet.doctor), except for those that depend on the owner's decisions, which are
+    the limits of an app and the requests of containers.
+  - Watches objects of the API. Queries Prometheus, the metrics adapter and Grafana every second.
+  - A failing task lists every check that does not hold, with the evidence, the reason and the remedy.
+  - Changes nothing. Writing the report is not a change, because the report is a record of the run.
+  - Skips the checks of a component whose variable C(<role>_state) is V(absent). An app whose workload does not exist
+    yet needs only its autoscaler.
   - Certificates must be valid for C(verify_certificate_days) more days (default 14).
   - Runs on the controller, in Ansible's own process.
 author: kubescale founders (@kubescale)
 attributes:
   check_mode:
-    description: Looks once, does not wait, warns instead of failing (nothing was applied), and writes no report.
+    description: Checks once, warns instead of failing (nothing was applied), and writes no report.
     support: full
 options:
   apps:
     required: true
   timeout:
-    description: Seconds that all checks together may wait.
+    description: Timeout of all checks together, in seconds.
     type: float
     default: 300
 extends_documentation_fragment:
@@ -42,7 +42,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 checks:
-  description: Every check that was run; those of the cluster first, then one for each app.
+  description: All checks, first the checks of the cluster, then one check for each app.
   returned: always
   type: list
   elements: dict
@@ -51,16 +51,16 @@ checks:
       description: Name of the link, or C(app_) and the name of the app.
       type: str
     title:
-      description: What is checked.
+      description: Title of the check.
       type: str
     ok:
       description: Whether it holds.
       type: bool
     evidence:
-      description: What was seen.
+      description: Evidence of the check.
       type: str
     seconds:
-      description: Seconds from the start of the task to the last look.
+      description: Seconds from the start of the task to the last result.
       type: float
 report:
   description: Path of the page that was written.

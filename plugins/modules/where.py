@@ -3,11 +3,11 @@
 # Documentation of the action of the same name, which reads its options from here.
 DOCUMENTATION = r"""
 module: where
-short_description: Say where the things of a cluster are
+short_description: Show the addresses and files of a cluster
 version_added: 0.1.0
 description:
-  - Shows the address of every service that this collection made reachable from outside, the kubeconfig, and the
-    report with its verdict.
+  - Shows the address of every service that this collection exposes outside the cluster, the kubeconfig, and the report
+    with its verdict.
   - Runs on the controller, in Ansible's own process, and changes nothing.
 author: kubescale founders (@kubescale)
 attributes:
@@ -16,7 +16,7 @@ attributes:
     support: full
 options:
   state_dir:
-    description: Folder in which the cluster's report lies.
+    description: Folder with the cluster's report.
     type: path
     required: true
   published:
@@ -25,14 +25,14 @@ options:
     elements: int
     default: []
   notes:
-    description: More lines to show, as name and text.
+    description: Further lines to show, as name and text.
     type: dict
     default: {}
 extends_documentation_fragment: [kubescale.fleet.cluster]
 """
 
 EXAMPLES = r"""
-- name: Say where things are
+- name: Show addresses and files
   kubescale.fleet.where:
     kubeconfig: "{{ cluster_kubeconfig }}"
     state_dir: "{{ cluster_state_dir }}"
@@ -41,7 +41,7 @@ EXAMPLES = r"""
 
 RETURN = r"""
 places:
-  description: What lies where, by name.
+  description: Addresses and paths by name.
   returned: success
   type: dict
   sample: {demo-app: "http://127.0.0.1:30080"}
