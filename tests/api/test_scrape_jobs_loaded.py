@@ -55,7 +55,7 @@ def test_a_cluster_that_is_not_made_yet(run: Playbook, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        ({"wait_timeout": 0}, ["wait_timeout is 0", "1 second"]),
+        ({"wait_timeout": 0}, ["wait_timeout is 0", "it must be 1 or more"]),
         ({"prometheus_flavor": "other"}, ["prometheus_flavor", "operator", "standalone", "other"]),
         ({"definition": [{"kind": "PodMonitor"}]}, ["definition", "apiVersion"]),
     ],
