@@ -75,7 +75,7 @@ def runs_of(role: str, playbooks: Path = REPOSITORY / "playbooks") -> list[tuple
         for play in yaml.safe_load(file.read_text(encoding="utf-8")):
             roles = [entry["role"] for entry in play.get("roles", [])]
             imports = [task.get("ansible.builtin.import_role", {}) for task in play.get("tasks", [])]
-            # What takes one file of a role only is not the role.
+            # A task that imports one file of a role does not run the role.
             roles += [entry["name"] for entry in imports if entry and "tasks_from" not in entry]
             if f"{COLLECTION}.{role}" in roles and (file.name, play["hosts"]) not in found:
                 found.append((file.name, play["hosts"]))

@@ -16,7 +16,7 @@ from sphinx.environment import BuildEnvironment
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 GALAXY = yaml.safe_load((REPOSITORY / "galaxy.yml").read_text(encoding="utf-8"))
-# What generated pages say about Ansible itself, below https://docs.ansible.com/ansible/latest/.
+# References of generated pages to Ansible itself, below https://docs.ansible.com/ansible/latest/.
 ANSIBLE = {
     "action_plugins": "plugins/action.html",
     "callback_plugins": "plugins/callback.html",

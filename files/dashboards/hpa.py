@@ -57,7 +57,7 @@ def by_autoscaler(expr: str) -> str:
 
 AGE = f"time() - timestamp(up{{{SCRAPED}}})"
 BETWEEN = f"60 / count_over_time(up{{{SCRAPED}}}[1m])"
-# What serves metrics to autoscalers, as it counts and times its own answers.
+# The servers of the metrics APIs count and time their own answers.
 METRIC_APIS = 'group=~"(custom[.]|external[.])?metrics[.]k8s[.]io", job=~"prometheus-adapter|metrics-server"'
 UNKNOWN_CA = (
     "Neither adapter nor metrics-server is scraped, as on a cluster that existed before: no pod knows their CA."
@@ -299,7 +299,9 @@ def add_the_way_of_a_metric(page: dashboard.Dashboard) -> None:
 
 def build() -> dashboard.Dashboard:
     page = new_dashboard(
-        "kubescale-hpa", "Autoscalers", "What each wants and gets, what limits it, and how old its figures are."
+        "kubescale-hpa",
+        "Autoscalers",
+        "Desired and ready pods of each autoscaler, its limits, and the age of its samples.",
     )
     page.with_variable(choice("namespace", "Namespace", "kube_horizontalpodautoscaler_info", "namespace"))
     page.with_variable(

@@ -24,7 +24,7 @@ RESTARTS = f"sum {BY} (increase(kube_pod_container_status_restarts_total{{{PODS}
 
 
 def asked(what: str, resource: str) -> str:
-    """What a pod's containers asked for together; ``what`` is requests or limits."""
+    """Return the sum of a pod's containers; ``what`` is requests or limits."""
     return f'sum {BY} (kube_pod_container_resource_{what}{{{PODS}, resource="{resource}"}})'
 
 

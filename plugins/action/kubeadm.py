@@ -26,7 +26,7 @@ from ..plugin_utils.machines.joining import (
     missing_settings,
 )
 
-# What cannot be changed by writing it somewhere: addresses of pods and services are in use, versions need an upgrade.
+# Settings that a running cluster cannot change: its pods and Services use the networks, and versions need an upgrade.
 FIXED = ("kubernetesVersion", "controlPlaneEndpoint", "networking.podSubnet", "networking.serviceSubnet")
 
 

@@ -78,7 +78,7 @@ NAMESPACES = {component.flavor or component.role: component.namespace for compon
 
 
 class Cluster(NamedTuple):
-    """What the variables of a cluster decide, with the defaults of all roles."""
+    """The decisions of a cluster's variables, with the defaults of all roles."""
 
     #: How Prometheus is run: `operator` or `standalone`.
     flavor: str

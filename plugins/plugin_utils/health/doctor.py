@@ -76,7 +76,7 @@ class Patient:
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """What a run found: every app, the cluster, and the seconds that it took."""
+    """The findings of a run: every app, the cluster, and the seconds that the run took."""
 
     apps: tuple[Patient, ...]
     cluster: Patient
@@ -163,7 +163,7 @@ def row(patient: Patient) -> list[str]:
 
 
 def paragraph(patient: Patient) -> list[str]:
-    """What is wrong with a patient and what to do; nothing when it is healthy."""
+    """Return lines about the fault of a patient and its remedy; none if the patient is healthy."""
     finding = patient.diagnosis
     if finding is None:
         unknown = [each for each in patient.findings if each.state == "unknown"]

@@ -22,7 +22,7 @@ class ScalingError(FleetError):
 
 @dataclass(frozen=True)
 class Goal:
-    """What an autoscaler wants per pod, and how far it may go.
+    """The target of an autoscaler per pod, and its bounds.
 
     ``target`` is the metric per pod, ``tolerance`` the share of it that is let pass. One request per second adds
     ``weight`` to the metric of all pods together, and a pod has ``base`` of it without any. ``resource`` is cpu or
@@ -96,7 +96,7 @@ def pod_metrics(autoscaler: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def resource_target(resource: Mapping[str, Any], workload: Mapping[str, Any]) -> float:
-    """What a Resource metric aims at per pod, in cores or bytes: its value, or its share of what a pod requests."""
+    """Return the target of a Resource metric per pod, in cores or bytes. A percentage is of the pod's request."""
     target = resource["target"]
     if "averageValue" in target:
         return quantity(target["averageValue"])
@@ -109,7 +109,7 @@ def resource_target(resource: Mapping[str, Any], workload: Mapping[str, Any]) ->
 
 @dataclass(frozen=True)
 class Sample:
-    """What was seen at one moment; ``t`` in seconds since the observation began, None where the API had no answer.
+    """The state at one moment; ``t`` is in seconds since the observation began. None means that the API did not answer.
 
     ``metric`` is the average per pod from the metrics API, ``seen`` the one that the autoscaler wrote into its status.
     """

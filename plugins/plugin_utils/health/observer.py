@@ -66,7 +66,7 @@ class Observer:
         return sum(values) / len(values) if values else None
 
     def _usage(self, resource: str) -> list[float]:
-        """What each pod uses of a resource, in the unit that people are told."""
+        """Return the use of a resource by each pod, in the unit of the report."""
         path = f"/apis/metrics.k8s.io/v1beta1/namespaces/{self.namespace}/pods"
         return [
             sum(quantity(container["usage"][resource]) for container in item["containers"]) / RESOURCES[resource][1]
@@ -118,7 +118,7 @@ class Observer:
         return sorted(found, key=lambda happening: happening.t)
 
     def why(self) -> str:
-        """What the autoscaler complains about, for an error message."""
+        """Return the autoscaler's own complaint, for an error message."""
         conditions = self.autoscaler.get("status", {}).get("conditions")
         if not conditions:
             return "it has no conditions yet"
@@ -130,7 +130,7 @@ class Observer:
         return "; ".join(said) or "it complains about nothing, so the load may have ended too early (load_duration)"
 
     def load_said(self) -> str:
-        """What the load generator reports about its requests, or why it could not run."""
+        """Return the load generator's report about its requests, or why it could not run."""
         for pod in self.load_pods:
             for number, status in enumerate(pod.get("status", {}).get("initContainerStatuses") or []):
                 ended = status.get("state", {}).get("terminated")
