@@ -16,7 +16,7 @@ import sys
 
 from pages import REPOSITORY, keep
 
-STYLE = (REPOSITORY / "roles/verify/templates/page.css.j2").read_text(encoding="utf-8")
+STYLE = (REPOSITORY / "plugins/plugin_utils/report/templates/page.css.j2").read_text(encoding="utf-8")
 #: Colours of a light page. The colours of a dark page follow behind them.
 LIGHT = dict(re.findall(r"--([\w-]+): (#\w+);", STYLE.partition("prefers-color-scheme")[0]))
 

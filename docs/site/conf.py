@@ -28,7 +28,7 @@ ANSIBLE = {
 
 def palettes() -> list[dict[str, str]]:
     """Return the light and the dark palette of the report, for the pages and for the diagrams on them."""
-    style = (REPOSITORY / "roles/verify/templates/page.css.j2").read_text(encoding="utf-8")
+    style = (REPOSITORY / "plugins/plugin_utils/report/templates/page.css.j2").read_text(encoding="utf-8")
     return [dict(re.findall(r"--([\w-]+): (#\w+);", part)) for part in style.split("prefers-color-scheme", 1)]
 
 

@@ -5,12 +5,11 @@
 from __future__ import annotations
 
 import datetime
+from pathlib import Path
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from ..common.paths import COLLECTION
-
-TEMPLATES = COLLECTION / "roles" / "verify" / "templates"
+TEMPLATES = Path(__file__).parent / "templates"
 
 
 def environment() -> Environment:
