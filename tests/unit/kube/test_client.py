@@ -230,7 +230,7 @@ def test_only_the_patient_wait_and_not_for_ever(tmp_path: Path, restarting: str)
         connect(path).raw("/version")
     Restarting.drops, Restarting.unready = 1, 10**6
     with pytest.raises(ApiError, match="answers, but is not ready"):
-        connect(path, patience=0.1).raw("/version")
+        connect(path, patience=2).raw("/version")
 
 
 def test_a_server_that_comes_back_is_found(tmp_path: Path) -> None:
