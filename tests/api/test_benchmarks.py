@@ -44,7 +44,8 @@ def test_a_fleet_of_one_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_two_checkouts_are_compared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     # One playbook, which applies nothing to a cluster that exists already, but a ConfigMap in the other checkout.
-    monkeypatch.setattr(fleet, "PLAYBOOKS", ("cluster",))
+    for names in ("PLAYBOOKS", "FORMER_PLAYBOOKS"):
+        monkeypatch.setattr(fleet, names, ("cluster",))
     config_map = {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "other", "namespace": "default"}}
     arguments = {"name": "other", "kubeconfig": "{{ cluster_kubeconfig }}", "definition": config_map}
     task = {"name": "Apply", "kubescale.fleet.apply_set": arguments}
