@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What the next set of a run in check mode assumes."""
+"""The assumptions that a set passes to the next set of a run in check mode."""
 
 from __future__ import annotations
 

@@ -90,7 +90,7 @@ def test_apps_may_share_a_rule() -> None:
     namespace = entry(name="third", workload="deployment/third", scale_on__object="namespace/shop")
     (rule,) = adapter_config(parse_apps([entry(), other, namespace]))["rules"]
     assert rule["resources"]["overrides"] == BY_POD
-    # What the namespace is asked for counts series of no pod, too.
+    # The query of a namespace also counts series without a pod.
     assert rule["seriesQuery"] == 'http_requests_total{namespace!=""}'
 
 

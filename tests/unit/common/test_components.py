@@ -16,7 +16,7 @@ ROLES = Path(__file__).resolve().parents[3] / "roles"
 
 
 def cluster(**variables: Any) -> dict[str, Any]:
-    """What the lookup returns for these variables of a cluster."""
+    """Return the result of the lookup for these variables of a cluster."""
     templar = Templar(loader=DataLoader(), variables=variables)
     lookup = lookup_loader.get("kubescale.fleet.cluster", loader=DataLoader(), templar=templar)
     return lookup.run([], variables)[0]

@@ -14,7 +14,7 @@ import pytest
 import yaml
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-# What a cluster does, its variables say.
+# The variables of a cluster choose its behaviour.
 CHILD = """
 - name: Work
   hosts: clusters

@@ -29,7 +29,7 @@ from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.child_runs i
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.rollout import Ring, Target
 
 REPOSITORY = Path(__file__).resolve().parents[3]
-# What a cluster does, its variables say.
+# The variables of a cluster choose its behaviour.
 CHILD = """
 - name: Work
   hosts: clusters
