@@ -29,6 +29,7 @@ API_GROUP = "clusters"
 NAMED_HOSTS = 4
 # Checks of one cluster's variables that types cannot express: the check, and its arguments in order.
 CHECKS: tuple[tuple[Callable[..., list[str]], tuple[str, ...]], ...] = (
+    (preflight.check_artifact_images, ("artifacts_images", "artifacts_versions")),
     (preflight.check_alerting, ("alertmanager_receiver", "alertmanager_config")),
     (preflight.check_resolution, ("metrics_server_resolution",)),
     (preflight.check_volume, ("prometheus_flavor", "prometheus_storage_class", "prometheus_replicas")),

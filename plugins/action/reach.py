@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
-from ansible.module_utils.parsing.convert_bool import boolean
 
 from ..plugin_utils.applyset.ownership import how_to_adopt, others_that_serve, set_id
 from ..plugin_utils.apps.catalogue import all_entries, reader
@@ -139,11 +138,11 @@ class ActionModule(Action):
 
     def _served_by_others(self, api: Api, variables: dict[str, Any], result: dict[str, Any]) -> str:
         """Return an error that names APIs of this run that have another owner. Roles check all other objects."""
+        adopt = describe_cluster(variables, self._templar.template).adopt
         groups = {
             group: role
             for group, role in self._servers(variables).items()
-            if is_selected(role, variables["ansible_run_tags"], variables["ansible_skip_tags"])
-            and not boolean(self._templar.template(variables.get(f"{role}_adopt", False)))
+            if is_selected(role, variables["ansible_run_tags"], variables["ansible_skip_tags"]) and role not in adopt
         }
         # Another role of this collection may own the API now, and hands it over.
         ids = {group: [set_id(role.replace("_", "-"), "kube-system") for role in API_GROUPS[group]] for group in groups}

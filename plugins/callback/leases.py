@@ -49,6 +49,7 @@ NEEDED = (
     "action.service_certificate",
     "lookup.artifact_version",
     "lookup.cluster",
+    "lookup.image",
 )
 
 

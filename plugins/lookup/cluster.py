@@ -52,6 +52,10 @@ _raw:
     external_metrics:
       description: Whether prometheus-adapter serves C(external.metrics.k8s.io).
       type: bool
+    adopt:
+      description: The roles that take over objects of other owners, from the variable C(adopt).
+      type: list
+      elements: str
     present:
       description: The roles whose components the cluster has, in the order of application.
       type: list

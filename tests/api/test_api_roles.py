@@ -356,7 +356,7 @@ def test_an_autoscaler_made_by_hand_is_taken_over_only_when_that_is_asked_for(ru
     found = api.get(*autoscaler)
     assert found is not None
     assert found["spec"]["maxReplicas"] == 8
-    assert run("hpa", hpa_adopt=True, **entry)["HorizontalPodAutoscaler by-hand/shop"] == "adopted"
+    assert run("hpa", adopt=["hpa"], **entry)["HorizontalPodAutoscaler by-hand/shop"] == "adopted"
     found = api.get(*autoscaler)
     assert found is not None
     assert len(found["spec"]["metrics"]) == len(SHOP["scale_on"])

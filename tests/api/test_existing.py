@@ -21,7 +21,7 @@ from .cluster import control_plane, find_binary
 
 THEIRS = conftest.REPOSITORY / "molecule" / "existing" / "files"
 ROLES = ["metrics_server", "prometheus_adapter"]
-ADOPT = {f"{role}_adopt": True for role in ROLES}
+ADOPT = {"adopt": list(ROLES)}
 APIS = {"v1beta1.metrics.k8s.io", "v1beta1.custom.metrics.k8s.io"}
 Run = Callable[..., list[dict[str, Any]]]
 
@@ -87,7 +87,7 @@ def test_the_apis_of_others_stop_a_run_in_preflight(run: Run, arguments: list[st
     results = run(*arguments)
     assert foreign(results) == APIS
     assert [result for result in results if result.get("changed")] == []
-    assert "metrics_server_adopt" in results[-1]["msg"]
+    assert "adopt=metrics_server" in results[-1]["msg"]
     assert "prometheus_adapter_state" in results[-1]["msg"]
 
 

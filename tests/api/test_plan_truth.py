@@ -49,7 +49,7 @@ RULE = {"series": "hits_total", "as": "hits_per_second", "window": 60, "function
 #: Name, roles that run, variables. Each starts from what the one before left. A namespace goes only while all APIs
 #: answer, so what brings an API that nobody serves here comes last.
 EDITS: list[tuple[str, list[str], dict[str, Any]]] = [
-    ("an image", ["node_exporter"], {"node_exporter_image": "mirror.example/node-exporter"}),
+    ("an image", ["node_exporter"], {"artifacts_images": {"node-exporter": "mirror.example/node-exporter"}}),
     ("resources", ["kube_state_metrics"], {"kube_state_metrics_resources": {"requests": {"cpu": "30m"}}}),
     ("resources gone", ["kube_state_metrics"], {"kube_state_metrics_resources": {}}),
     ("how long metrics are kept", ["prometheus"], {"prometheus_retention": "3d"}),
@@ -58,13 +58,13 @@ EDITS: list[tuple[str, list[str], dict[str, Any]]] = [
     ("another interval", ["prometheus"], {"prometheus_scrape_interval": 30}),
     ("a node port", ["prometheus"], {"prometheus_node_port": 30999}),
     ("no node port", ["prometheus"], {"prometheus_node_port": 0}),
-    ("the operator's image", ["prometheus"], {"prometheus_operator_image": "mirror.example/operator"}),
+    ("the operator's image", ["prometheus"], {"artifacts_images": {"prometheus-operator": "mirror.example/operator"}}),
     ("high availability", ["prometheus", "alertmanager"], {"high_availability": True}),
     ("a receiver", ["alertmanager"], {"alertmanager_receiver": {"webhook_configs": [{"url": "http://example.com/"}]}}),
     ("no receiver", ["alertmanager"], {}),
     ("a password", ["grafana"], {"grafana_admin_password": "correct horse battery"}),
     ("another source", ["grafana"], {"grafana_prometheus_url": "http://elsewhere.example:9090"}),
-    ("a version", ["grafana"], {"grafana_version": "12.0.0"}),
+    ("a version", ["grafana"], {"artifacts_images": {"grafana": "docker.io/grafana/grafana:12.0.0"}}),
     ("an app's bounds", ["demo_app", "hpa"], {"demo_app_max_replicas": 20, "demo_app_min_replicas": 2}),
     ("an app's target", ["demo_app", "hpa"], {"demo_app_target": "50m"}),
     ("an app's port", ["demo_app", "hpa"], {"demo_app_node_port": 30081}),
@@ -251,7 +251,7 @@ def test_planner_may_try_everything_and_do_nothing(planner: Path, kubeconfig: Pa
 @pytest.mark.usefixtures("told")
 def test_plan_of_a_planner_is_what_site_then_does(inventory: Path, planner: Path, tmp_path: Path) -> None:
     edits = {"grafana_node_port": 30301, "alertmanager_replicas": 2, "sample_apps": ["node"], "demo_app_target": "30m"}
-    edits |= {"prometheus_retention": "2d", "node_exporter_image": "mirror.example/other"}
+    edits |= {"prometheus_retention": "2d", "artifacts_images": {"node-exporter": "mirror.example/other"}}
     # A namespace would never go here, where nobody serves the aggregated APIs.
     edits |= {"autoscaled_apps": [SHOP]}
     given = [f"--extra-vars={json.dumps(edits)}"]

@@ -14,7 +14,7 @@ from playbook_runs import REPOSITORY, Run, run_playbook
 
 MANAGED = Path(__file__).resolve().parents[1] / "managed"
 KUBECONFIG = REPOSITORY / ".state" / "existing" / "kubeconfig"
-ADOPT = ["--extra-vars", "metrics_server_adopt=true", "--extra-vars", "prometheus_adapter_adopt=true"]
+ADOPT = ["--extra-vars", "adopt=metrics_server,prometheus_adapter"]
 RESOURCE_METRICS, CUSTOM_METRICS = "v1beta1.metrics.k8s.io", "v1beta1.custom.metrics.k8s.io"
 WORKLOADS = {"metrics-server": "kube-system", "their-adapter": "monitoring"}
 

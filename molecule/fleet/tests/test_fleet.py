@@ -185,7 +185,9 @@ def autoscaler() -> Iterator[Watched]:
 @pytest.mark.parametrize(
     "bad",
     [
-        pytest.param({"demo_app_image": "localhost/kubescale/no-such-app"}, id="image that never starts"),
+        pytest.param(
+            {"artifacts_images": {"demo-app": "localhost/kubescale/no-such-app"}}, id="image that never starts"
+        ),
         pytest.param({"prometheus_adapter_apps": []}, id="adapter that has lost the metric"),
     ],
 )

@@ -112,7 +112,7 @@ def test_an_absent_component_takes_its_objects_and_nothing_else(api: Cluster) ->
 
 
 BAD_INPUT: list[tuple[dict[str, Any], list[str]]] = [
-    ({"metrics_server_version": "9.9.9"}, ["metrics_server_version", "9.9.9", "0.9.0"]),
+    ({"metrics_server_version": "0.9.0"}, ["metrics_server_version", "artifacts_versions"]),
     ({"demo_app_target": "0"}, ["demo_app_target", "0"]),
     (
         {"demo_app_min_replicas": 5, "demo_app_max_replicas": 2},

@@ -146,6 +146,6 @@ def how_to_adopt(role: str | None) -> str:
     if role is None:
         return "To take these objects over, set adopt: true."
     return (
-        f"To take these objects over, set {role}_adopt to true (-e {role}_adopt=true). To leave them to their owner, "
+        f"To take these objects over, name {role} in the list adopt (-e adopt={role}). To leave them to their owner, "
         f"set {role}_state to absent."
     )

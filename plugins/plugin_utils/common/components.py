@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ansible.module_utils.common.validation import check_type_list
 from ansible.module_utils.parsing.convert_bool import boolean
 
 OPERATOR, STANDALONE = "operator", "standalone"
@@ -72,7 +73,8 @@ COMPONENTS = (
     Component("prometheus", "Prometheus without operator", "last", "prom", flavor=STANDALONE),
 )
 
-
+#: The roles, in the order of the first place of each.
+ROLES = tuple(dict.fromkeys(component.role for component in COMPONENTS))
 #: Namespace of each role's pods, and that of Prometheus by its flavour.
 NAMESPACES = {component.flavor or component.role: component.namespace for component in COMPONENTS}
 
@@ -93,6 +95,8 @@ class Cluster(NamedTuple):
     resource_metrics: str
     #: Whether prometheus-adapter serves external.metrics.k8s.io.
     external_metrics: bool
+    #: Roles that take over objects of other owners.
+    adopt: list[str]
     #: Roles of the components that the cluster has.
     present: list[str]
     #: Those of them for which a Prometheus without operator has a job.
@@ -123,6 +127,7 @@ def describe_cluster(variables: Mapping[str, Any], template: Callable[[Any], Any
         high_availability=boolean(value("high_availability", False), strict=False),
         resource_metrics="prometheus_adapter" if by_adapter else "metrics_server",
         external_metrics=value("external_metrics_owner", "adapter") == "adapter",
+        adopt=check_type_list(value("adopt", [])),
         present=present,
         jobs=[one.role for one in mine if one.role in present and one.has_job and not (existing and one.serves)],
         namespaces={

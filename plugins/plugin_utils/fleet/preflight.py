@@ -15,15 +15,18 @@ from typing import Any
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
 
-from ..apps.sample_apps import sample_app_names
+from ..apps.sample_apps import catalogue, sample_app_names
 from ..artifacts.build import Builder
 from ..artifacts.cache import Cache
 from ..artifacts.pins import ArtifactError, machine_architecture, versioned_pins
+from ..artifacts.references import check_images
 from ..artifacts.sources import SOURCES, Request
+from ..common.components import ROLES
 from ..common.paths import cache_directory
 from ..common.text import suggestion
 from ..kube.kubeconfig import KubeconfigError, check_kubeconfig, read_kubeconfig
 from .clusters import CLUSTER_VARIABLES
+from .former_variables import FORMER_VARIABLES
 
 LEAST_RESOLUTION = 10
 #: Cached: a comparison with all known names is slow, and hosts share most of their variables.
@@ -54,16 +57,9 @@ RECEIVERS = (
 )
 # Variables of machines that have the prefix of a role and are not options of that role.
 MACHINE_VARIABLES = ("sandbox_address",)
-# Removed variables, and the variables to use instead.
-FORMER_VARIABLES = {
-    **{
-        f"hpa_{name}": f"demo_app_{name}, or autoscaled_apps for an app of your own"
-        for name in ("target", "min_replicas", "max_replicas", "scale_down_stabilization")
-    },
-    **dict.fromkeys(("hpa_namespace", "hpa_name", "hpa_metric"), "autoscaled_apps"),
-}
 # Variables of a cluster that belong to no single role, as options of an argument spec.
 SHARED_VARIABLES: dict[str, dict[str, Any]] = {
+    "adopt": {"type": "list", "elements": "str", "choices": list(ROLES)},
     "autoscaled_apps": {"type": "raw"},
     "sample_apps": {"type": "raw"},
     "cluster_renamed_from": {"type": "str"},
@@ -185,6 +181,18 @@ def check_artifacts(source: Setting, mirrors: Setting, versions: Setting) -> lis
     except ArtifactError as error:
         wrong.append(str(error))
     return wrong
+
+
+def check_artifact_images(images: Setting, versions: Setting) -> list[str]:
+    """Check the images that replace pinned ones."""
+    if not isinstance(images.value, Mapping):
+        return []  # check_option reports the type
+    place = f" ({images.where})" if images.where else ""
+    try:
+        pins = versioned_pins(versions.value if isinstance(versions.value, Mapping) else {}, catalogue())
+    except ArtifactError:
+        return []  # check_artifacts reports the versions
+    return [f"{text}{place}" for text in check_images(images.value, pins)]
 
 
 def check_alerting(receiver: Setting, config: Setting) -> list[str]:

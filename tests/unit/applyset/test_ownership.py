@@ -86,7 +86,7 @@ def test_what_people_and_tools_wrote_becomes_ours_and_nothing_else() -> None:
 
 
 def test_advice_names_the_variables_of_the_role() -> None:
-    assert "metrics_server_adopt" in how_to_adopt("metrics_server")
+    assert "adopt=metrics_server" in how_to_adopt("metrics_server")
     assert "metrics_server_state" in how_to_adopt("metrics_server")
     assert "adopt: true" in how_to_adopt(None)
 

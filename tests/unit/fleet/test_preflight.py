@@ -38,6 +38,28 @@ def test_misspelled_variables(name: str, text: str) -> None:
     assert text in preflight.check_names([name], ROLES, {})[name]
 
 
+@pytest.mark.parametrize(
+    ("name", "instead"),
+    [
+        ("prometheus_adopt", "adopt: [prometheus]"),
+        ("prometheus_operator_image", "artifacts_images.prometheus-operator"),
+        ("prometheus_version", "artifacts_versions.prometheus.version"),
+        ("prometheus_adapter_version", "artifacts_versions.prometheus_adapter.version"),
+    ],
+)
+def test_removed_variables_name_what_replaced_them(name: str, instead: str) -> None:
+    assert f"was removed; use {instead}" in preflight.check_names([name], ROLES, {})[name]
+
+
+def test_replacements_of_removed_variables_are_accepted() -> None:
+    assert preflight.check_option(Setting("adopt", "hpa,grafana"), preflight.SHARED_VARIABLES["adopt"])[1] == []
+    assert preflight.check_option(Setting("adopt", ["hpas"]), preflight.SHARED_VARIABLES["adopt"])[1] != []
+    versions, images = Setting("artifacts_versions", {}), Setting("artifacts_images", {"grafana": "a b"}, "all.yml:3")
+    [text] = preflight.check_artifact_images(images, versions)
+    assert text.startswith("artifacts_images.grafana = 'a b'")
+    assert "all.yml:3" in text
+
+
 def test_names_say_where() -> None:
     assert preflight.check_names(["hpa_x"], ROLES, {"hpa_x": "all.yml:3"})["hpa_x"].startswith(
         "hpa_x (all.yml:3): role"

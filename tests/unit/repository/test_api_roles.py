@@ -29,7 +29,8 @@ NEED_OPERATOR = {"prometheus", "alertmanager"}
 
 def render(role: str, **settings: Any) -> list[dict[str, Any]]:
     """Return the objects of a role on a cluster that has all sample apps."""
-    return rendering.render(role, **{"sample_apps_names": ["cpu_memory", "node", "spring"], **settings})
+    samples = {"sample_apps": ["cpu_memory", "node", "spring"]} if role == "sample_apps" else {}
+    return rendering.render(role, **{**samples, **settings})
 
 
 def of_kind(objects: list[dict[str, Any]], *kinds: str) -> list[dict[str, Any]]:
@@ -162,15 +163,13 @@ def test_the_adapter_starts_again_when_its_rules_change_and_only_then() -> None:
 
 
 def test_sample_apps_are_there_when_they_are_named() -> None:
-    (deployment,) = of_kind(render("sample_apps", sample_apps_names="[node]"), "Deployment")
+    (deployment,) = of_kind(render("sample_apps", sample_apps="[node]"), "Deployment")
     assert (deployment["metadata"]["namespace"], deployment["metadata"]["name"]) == ("sample-node", "node")
     assert "replicas" not in deployment["spec"]
-    ours = render("sample_apps", sample_apps_registry="registry.example/apps")
+    ours = render("sample_apps", artifacts_images={"sample-node": "registry.example/apps/sample-node"})
     images = {container["image"] for _name, _spec, container in containers(ours)}
-    assert images == {
-        f"registry.example/apps/sample-{name}:{PINS[f'sample_{name}'.replace('-', '_')]['version']}"
-        for name in ("cpu-memory", "node", "spring")
-    }
+    assert f"registry.example/apps/sample-node:{PINS['sample_node']['version']}" in images
+    assert f"localhost/kubescale/sample-spring:{PINS['sample_spring']['version']}" in images
 
 
 def test_what_scales_sample_apps_finds_them_and_their_ports() -> None:

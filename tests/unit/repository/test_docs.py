@@ -14,6 +14,8 @@ from typing import Any
 import pytest
 import yaml
 from ansible_collections.kubescale.fleet.plugins.inventory.clusters import read_clusters
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import load_pins
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.references import pod_images
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.preflight import (
     MACHINE_VARIABLES,
     SHARED_VARIABLES,
@@ -36,6 +38,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
     for name, option in (yaml.safe_load(file.read_text())["argument_specs"]["main"].get("options") or {}).items()
 }
 PINS = yaml.safe_load((REPOSITORY / "files/artifacts.yml").read_text())
+IMAGES = pod_images(load_pins())
 # Names that begin like a role's variable: plugins, links of the doctor, pinned parts, words in defaults (the metrics).
 OTHERS = (
     {file.stem for file in REPOSITORY.glob("plugins/**/*.py")}
@@ -149,13 +152,12 @@ def wrong_paths(text: str) -> list[str]:
 
 
 def wrong_images(text: str) -> list[str]:
-    """Images of ours with another tag than the version that is pinned."""
+    """Return the images of ours that have another tag than the pinned one."""
     wrong = []
-    for name, option in OPTIONS.items():
-        version = OPTIONS.get(f"{name.removesuffix('_image')}_version")
-        if name.endswith("_image") and version and "{{" not in version["default"]:
-            tags = re.findall(rf"{re.escape(option['default'])}:([\w.-]+)", text)
-            wrong += [f"{option['default']}:{tag}" for tag in tags if tag.removeprefix("v") != version["default"]]
+    for image in IMAGES.values():
+        repository = image.reference.rpartition(":")[0]
+        found = {f"{repository}:{tag}" for tag in re.findall(rf"{re.escape(repository)}:([\w.-]*\w)", text)}
+        wrong += sorted(found - {image.reference})
     return wrong
 
 

@@ -48,7 +48,7 @@ MACHINES = {
     "workers": {"w1": {"ansible_host": "192.0.2.1"}},
 }
 MISTAKES: dict[str, tuple[Any, str]] = {
-    "metrics_server_version": ("0.0.1", "is not a pinned version; allowed: "),
+    "metrics_server_version": ("0.0.1", "was removed; use artifacts_versions.metrics_server.version"),
     "demo_app_target": ("-1", "must be a quantity above 0"),
     "demo_app_min_replicas": (11, "must not be above demo_app_max_replicas = 10"),
     "demo_app_max_replcas": (1, "role demo_app has no such variable; did you mean demo_app_max_replicas?"),

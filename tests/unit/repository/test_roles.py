@@ -12,16 +12,16 @@ import role_readmes
 import yaml
 from ansible_collections.kubescale.fleet.plugins.action import preflight, reach
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.components import COMPONENTS
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.components import ROLES as IN_ORDER
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet import preflight as module_utils
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 ROLES = sorted(path for path in (REPOSITORY / "roles").iterdir() if path.is_dir())
 PINS = yaml.safe_load((REPOSITORY / "files/artifacts.yml").read_text())["components"]
 # Versions that are named after the role, not after the component.
-VERSIONS_OF = {"control_plane_version": "kubernetes", "cni_version": "flannel", "load_version": "vegeta"}
+VERSIONS_OF = {"control_plane_version": "kubernetes"}
 
 PLAYBOOKS = REPOSITORY / "playbooks"
-IN_ORDER = list(dict.fromkeys(component.role for component in COMPONENTS))
 
 each_role = pytest.mark.parametrize("role", ROLES, ids=lambda role: role.name)
 
@@ -161,8 +161,8 @@ def test_plays_of_components_wait_for_none_of_them() -> None:
 def test_roles_that_apply_a_set_can_adopt(role: Path) -> None:
     sets = [task["kubescale.fleet.apply_set"] for task in tasks(role) if "kubescale.fleet.apply_set" in task]
     sets = [arguments for arguments in sets if arguments.get("state") != "absent"]
-    assert [arguments["adopt"] for arguments in sets] == [f"{{{{ {role.name}_adopt }}}}"] * len(sets)
-    assert (f"{role.name}_adopt" in options_of(role)) == bool(sets)
+    adopt = f"{{{{ '{role.name}' in lookup('kubescale.fleet.cluster').adopt }}}}"
+    assert {arguments["adopt"] for arguments in sets} <= {adopt}
 
 
 def test_preflight_knows_the_sets_of_roles_that_serve_apis() -> None:

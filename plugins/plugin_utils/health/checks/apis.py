@@ -27,7 +27,7 @@ CAUSES = {
     "api_not_registered": Cause("No server is registered for the API.", _AGAIN),
     "api_of_others": Cause(
         "The API leads to a server that is not the one of this collection.",
-        "decide for one owner: `{role}_state: absent` leaves it to them, `{role}_adopt: true` takes it over",
+        "decide for one owner: `{role}_state: absent` leaves it to them, `adopt: [{role}]` takes it over",
     ),
     "api_unverified": Cause(
         "Anybody on the network path could answer in the server's place.",

@@ -21,7 +21,7 @@ from .workload import refusal, unschedulable
         "autoscaler_missing": Cause("The app has no autoscaler.", "run site.yml with --tags hpa"),
         "autoscaler_of_others": Cause(
             "An autoscaler of that name exists, and this collection did not apply it.",
-            "`hpa_adopt: true` and site.yml with --tags hpa take it over; or delete it: "
+            "site.yml with `--tags hpa -e adopt=hpa` takes it over; or delete it: "
             "kubectl --namespace {namespace} delete horizontalpodautoscaler {app}",
         ),
         "autoscaler_edited": Cause(
