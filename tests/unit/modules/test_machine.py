@@ -6,6 +6,7 @@ import base64
 import json
 import os
 import socket
+import tomllib
 from pathlib import Path
 from typing import ClassVar
 
@@ -18,6 +19,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.node import (
     node_state,
 )
 from ansible_collections.kubescale.fleet.plugins.modules import machine_artifacts, machine_config, machine_facts
+from jinja2 import Environment
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -221,6 +223,20 @@ def test_the_pause_image_is_the_pinned_one():
     assert variables["__node_prep_pause_image"] == f"{pinned['repository']}:{tag}"
 
 
+def test_settings_of_people_are_imported_and_restart_containerd():
+    folder = REPOSITORY / "roles/node_prep"
+    template = Environment(autoescape=True).from_string((folder / "templates/containerd.toml.j2").read_text())
+    config = tomllib.loads(template.render(kubescale_machine={"oom_score": True}))
+    (imported,) = config["imports"]
+    tasks = yaml.safe_load((folder / "tasks/main.yml").read_text())
+    services = next(
+        task["kubescale.fleet.machine_config"] for task in tasks if "kubescale.fleet.machine_config" in task
+    )
+    assert str(Path(imported).parent) in services["services"][0]["restart_for"]
+    files = yaml.safe_load((folder / "vars/main.yml").read_text())["__node_prep_files"]
+    assert not [name for name in files if name.startswith(str(Path(imported).parent))]
+
+
 class FailedError(Exception):
     """What a module says when it fails."""
 
@@ -254,3 +270,53 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FailedError, match=r"file/below cannot be written: File exists\."):
         machine_config.Configurer(Module()).write(str(tmp_path / "file/below"), "x")
+
+
+class Machine(Module):
+    """A module whose commands are recorded and answered by their third and fourth words, such as `images list`."""
+
+    def __init__(self, params, answers=None):
+        self.params = params
+        self.answers = answers or {}
+        self.commands = []
+
+    def run_command(self, command, **_options):
+        self.commands.append(command)
+        return 0, self.answers.get(" ".join(command[3:5]), ""), ""
+
+
+def test_an_imported_image_is_pinned_against_the_kubelets_clean_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine_artifacts, "RECORD", tmp_path / "record")
+    module = Machine({})
+    machine_artifacts.Installer(module).import_image({"reference": "a:1", "size": 1}, tmp_path / "a.tar")
+    (command,) = module.commands
+    assert command[command.index("--label") + 1] == "io.cri-containerd.pinned=pinned"
+    # A pulled image can be pulled again, so the kubelet may clean it up.
+    calls = []
+    monkeypatch.setattr(
+        machine_artifacts.subprocess,
+        "run",
+        lambda command, **_: calls.append(command) or type("R", (), {"returncode": 0}),
+    )
+    assert machine_artifacts.pull({"reference": "a:1", "pin": "sha256:1"}) == ""
+    assert not [command for command in calls if "label" in " ".join(command)]
+
+
+def test_an_image_that_is_not_wanted_any_more_may_be_cleaned_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine_artifacts, "RECORD", tmp_path / "record")
+    (tmp_path / "record").write_text(json.dumps({"files": {}, "images": {"a:1": "x", "a:2": "y", "gone:1": "z"}}))
+    module = Machine({"images": [{"reference": "a:2", "manifest": "y"}], "files": []}, {"images list": "a:1\na:2\n"})
+    installer = machine_artifacts.Installer(module)
+    installer.release_former_images()
+    installer.save()
+    assert [command[3:] for command in module.commands[1:]] == [["images", "label", "a:1", "io.cri-containerd.pinned="]]
+    # An image that is wanted again is imported again, with its label.
+    assert json.loads((tmp_path / "record").read_text())["images"] == {"a:2": "y"}
+
+
+def test_a_call_without_images_releases_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine_artifacts, "RECORD", tmp_path / "record")
+    (tmp_path / "record").write_text(json.dumps({"files": {}, "images": {"a:1": "x"}}))
+    module = Machine({"images": [], "files": []})
+    machine_artifacts.Installer(module).release_former_images()
+    assert module.commands == []
