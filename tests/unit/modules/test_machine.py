@@ -12,7 +12,6 @@ from typing import ClassVar
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.filter.machine_problems import machine_problems
 from ansible_collections.kubescale.fleet.plugins.module_utils.node import (
     admin_certificate,
     certificate_digest,
@@ -66,82 +65,6 @@ def test_the_administrators_certificate_is_found_in_a_kubeconfig():
     assert certificate_digest("") == ""
 
 
-MACHINE = {
-    "architecture": "x86_64",
-    "systemd": True,
-    "kernel": [6, 1],
-    "family": "debian",
-    "missing_packages": [],
-    "memory_mib": 2000,
-    "free_mib": 9000,
-    "swap": [],
-    "listeners": {"22": "sshd (process 1)"},
-    "identities": {"host name": "m1", "machine ID": "1", "product UUID": "u1"},
-    "node": {"state": "none", "cluster": "", "foreign": []},
-}
-OTHER = {
-    "inventory_hostname": "m2",
-    "kubescale_machine": {"identities": {"host name": "m2", "machine ID": "2"}},
-}
-NEEDS = {
-    "kubernetes": "1.37.0",
-    "memory": 1700,
-    "disk": 4096,
-    "ports": [6443, 10250],
-    "tolerate_swap": False,
-    "others": [OTHER],
-}
-
-
-def problems(**changes):
-    return machine_problems({**MACHINE, **changes}, "demo", **NEEDS)
-
-
-def test_a_good_machine_has_no_problems():
-    assert problems() == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"architecture": "s390x"}, "s390x; supported are x86_64, aarch64"),
-        ({"systemd": False}, "systemd"),
-        ({"kernel": [3, 10]}, "3.10"),
-        ({"family": "", "missing_packages": ["socat"]}, "Debian, Red Hat"),
-        ({"memory_mib": 900}, "900 MiB of memory; its role in the cluster needs 1700"),
-        ({"free_mib": 10}, "10 MiB are free"),
-        ({"swap": ["/dev/sda2"]}, "node_prep_tolerate_swap"),
-        ({"listeners": {"10250": "nginx (process 17)"}}, "TCP port 10250 is taken by nginx (process 17)"),
-        ({"identities": {"host name": "m2"}}, "its host name m2 is also that of m2"),
-        ({"identities": {"host name": "m1", "machine ID": "2"}}, "its machine ID 2 is also that of m2"),
-        ({"node": {"state": "foreign", "cluster": "", "foreign": ["/x"]}}, "/x"),
-        ({"node": {"state": "ours", "cluster": "other", "foreign": []}}, "node of cluster other"),
-    ],
-)
-def test_what_keeps_a_machine_from_being_a_node_is_named(changes, said):
-    found = problems(**changes)
-    assert len(found) == 1
-    assert said in found[0]
-
-
-def test_a_node_may_have_a_full_disk_and_its_own_ports_and_names():
-    node = {"state": "ours", "cluster": "demo", "version": "1.37.0", "foreign": []}
-    assert problems(free_mib=10, listeners={"6443": "kube-apiserver"}, identities={"host name": "m2"}, node=node) == []
-
-
-def test_a_node_keeps_the_version_it_joined_with():
-    node = {**MACHINE["node"], "state": "ours", "cluster": "demo", "version": NEEDS["kubernetes"]}
-    assert problems(node=node) == []
-    (said,) = problems(node=node | {"version": "1.36.4"})
-    assert "1.36.4" in said
-    assert NEEDS["kubernetes"] in said
-
-
-def test_swap_may_be_tolerated():
-    swapping = {**MACHINE, "swap": ["/dev/sda2"]}
-    assert machine_problems(swapping, "demo", **(NEEDS | {"tolerate_swap": True})) == []
-
-
 def test_a_port_is_told_with_the_process_that_listens_on_it():
     with socket.socket() as taken, socket.socket() as bound_only:
         for one in (taken, bound_only):
@@ -158,10 +81,6 @@ def test_a_port_whose_process_is_not_seen_is_taken_all_the_same(tmp_path):
     row = "   0: 00000000000000000000000000000000:192B 0:0000 0A 0:0 00:0 0 0 0 4711 1\n"
     (tmp_path / "net/tcp6").write_text(header + row)
     assert machine_facts.listeners(tmp_path) == {"6443": "the kernel, or a process of another namespace"}
-
-
-def test_space_is_that_of_the_place_where_a_folder_will_be(tmp_path):
-    assert machine_facts.disk_free(tmp_path / "not/there/yet") == machine_facts.disk_free(tmp_path) > 0
 
 
 def test_a_container_has_its_hosts_product_uuid():
