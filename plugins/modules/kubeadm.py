@@ -90,6 +90,8 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.files import repla
 from ansible_collections.kubescale.fleet.plugins.module_utils.node import FINISHED, STATE, UNFINISHED, node_state
 from ansible_collections.kubescale.fleet.plugins.module_utils.services import ended_containers, service_troubles
 
+# Absolute: the PATH of sudo (its secure_path) lacks /usr/local/bin on the Red Hat family.
+KUBEADM = Path("/usr/local/bin/kubeadm")
 LOCK = Path("/run/kubescale-kubeadm.lock")
 SOCKET = "unix:///run/containerd/containerd.sock"
 # Longer than kubeadm itself waits for a healthy control plane, four minutes.
@@ -127,7 +129,10 @@ class Kubeadm:
 
         kubeadm inherits the lock, and keeps it if this module is killed.
         """
-        code, out, err = self.module.run_command(["kubeadm", *arguments], pass_fds=[self.lock])
+        # kubeadm itself looks for the kubelet in PATH.
+        code, out, err = self.module.run_command(
+            [str(KUBEADM), *arguments], path_prefix=str(KUBEADM.parent), pass_fds=[self.lock]
+        )
         return code, "\n".join(filter(None, [last_lines(out, PROGRESS_LINES), last_lines(err, ERROR_LINES)]))
 
     def reset(self, action: str) -> None:
@@ -155,9 +160,8 @@ class Kubeadm:
         if was == "unfinished":
             self.reset(json.loads((STATE / UNFINISHED).read_text(encoding="utf-8"))["action"])
         (STATE / FINISHED).unlink(missing_ok=True)
-        version = (
-            self.module.run_command(["kubeadm", "version", "--output=short"], check_rc=True)[1].strip().lstrip("v")
-        )
+        version = self.module.run_command([str(KUBEADM), "version", "--output=short"], check_rc=True)[1]
+        version = version.strip().lstrip("v")
         mark = json.dumps({"cluster": parameters["cluster"], "version": version, "action": parameters["action"]})
         replace_file(STATE / UNFINISHED, mark, 0o600)
         config = Path("/run/kubescale-kubeadm.yaml")
@@ -222,7 +226,7 @@ def main() -> None:
         module.fail_json(msg=f"This machine is a node of cluster {node['cluster']}, not of {module.params['cluster']}.")
     changed = node["state"] != "ours"
     if changed and not module.check_mode:
-        if not module.get_bin_path("kubeadm"):
+        if not KUBEADM.exists():
             module.fail_json(
                 msg="kubeadm is not installed on this machine, so it was not prepared yet. Run site.yml "
                 "without --tags, or with --tags node_prep,control_plane,worker"

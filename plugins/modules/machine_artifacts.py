@@ -72,7 +72,11 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible_collections.kubescale.fleet.plugins.module_utils.files import replace_file
 
 MOUNTED_CACHE = Path("/var/cache/kubescale")
-CTR = ["ctr", "--namespace", "k8s.io"]
+# Absolute: the PATH of sudo (its secure_path) lacks /usr/local/bin on the Red Hat family.
+CTR = ["/usr/local/bin/ctr", "--namespace", "k8s.io"]
+# The kubelet's clean-up of a full disk leaves images with this label. CRI reads it from the image.
+PINNED = "io.cri-containerd.pinned"
+PINNED_VALUE = "pinned"
 REGISTRY_HOSTS = Path("/etc/containerd/certs.d")
 REGISTRY_MARK = "# Written by kubescale.fleet.node_artifacts."
 PARALLEL_PULLS = 4
@@ -163,6 +167,7 @@ class Installer:
         self.record: dict[str, Any] = {"files": {}, "images": {}}
         if RECORD.exists():
             self.record = json.loads(RECORD.read_text(encoding="utf-8"))
+        self.recorded = {name: dict(entries) for name, entries in self.record.items()}
 
     def is_installed(self, item: dict[str, Any]) -> bool:
         """Return whether a binary exists with the right content."""
@@ -177,7 +182,7 @@ class Installer:
     def missing_images(self) -> list[dict[str, Any]]:
         """Return the images that containerd lacks, or has with another content."""
         images: list[dict[str, Any]] = self.module.params["images"]
-        if not images or (self.module.check_mode and not self.module.get_bin_path("ctr")):
+        if not images or (self.module.check_mode and not Path(CTR[0]).exists()):
             return images
         present = self.module.run_command([*CTR, "images", "list", "--quiet"], check_rc=True)[1].split()
         recorded = self.record["images"]
@@ -216,7 +221,9 @@ class Installer:
         """Import an image archive into containerd, without unpacking. Fail the module if ctr fails."""
         # containerd unpacks an image when a pod needs it; a machine rarely runs all images. With --local, ctr writes to
         # the content store itself, which takes a third of the work of streaming to the daemon.
-        command = [*CTR, "images", "import", "--local", "--no-unpack", str(source)]
+        # The archive is not on the machine any more when the kubelet cleans up, and no registry may have the image.
+        label = f"{PINNED}={PINNED_VALUE}"
+        command = [*CTR, "images", "import", "--local", "--no-unpack", "--label", label, str(source)]
         code, _unused, output = self.module.run_command(command)
         if code:
             reason = output.strip().splitlines()[-1] if output.strip() else f"ctr ended with {code}"
@@ -224,6 +231,18 @@ class Installer:
                 msg=f"Image {item['reference']} cannot be imported: {reason}. "
                 f"{room(Path('/var/lib/containerd'), item['size'])}"
             )
+
+    def release_former_images(self) -> None:
+        """Let the kubelet clean up the imported images that the parameters do not name any more."""
+        wanted = {item["reference"] for item in self.module.params["images"]}
+        former = sorted(self.record["images"].keys() - wanted) if wanted else []
+        if not former:
+            return
+        present = self.module.run_command([*CTR, "images", "list", "--quiet"], check_rc=True)[1].split()
+        for reference in former:
+            if reference in present:
+                self.module.run_command([*CTR, "images", "label", reference, f"{PINNED}="], check_rc=True)
+            del self.record["images"][reference]
 
     def save(self) -> None:
         """Write the record of all binaries and images of the machine."""
@@ -236,7 +255,7 @@ class Installer:
             "files": {**self.record["files"], **installed},
             "images": {**self.record["images"], **imported},
         }
-        if record != self.record:
+        if record != self.recorded:
             replace_file(RECORD, json.dumps(record))
 
 
@@ -331,6 +350,7 @@ def main() -> None:
             msg=f"{len(failures)} of {len(pulls)} images could not be pulled. Set a mirror in artifacts_mirrors, or "
             "artifacts_source: build, which needs no registry.\n" + "\n".join(failures)
         )
+    installer.release_former_images()
     installer.save()
     module.exit_json(**result)
 

@@ -18,6 +18,16 @@ options:
     description: Names of packages to look for, by package family (C(debian), C(redhat)).
     type: dict
     default: {}
+  modules:
+    description: Names of kernel modules to look for.
+    type: list
+    elements: str
+    default: []
+  names:
+    description: Hosts, with or without port, that the machine must be able to resolve.
+    type: list
+    elements: str
+    default: []
 """
 
 EXAMPLES = r"""
@@ -39,7 +49,12 @@ ansible_facts:
           machine is a container),
           C(kernel) ([major, minor]), C(memory_mib), C(free_mib) (disk below /var/lib/containerd), C(swap) (devices in
           use), C(cgroup) (1 or 2), C(oom_score) (whether processes may get a better OOM score), C(address) (IPv4
-          address of the default route), C(addresses) (all IPv4 addresses), C(containerd) (whether containerd runs).
+          address of the default route), C(addresses) (all IPv4 addresses), C(interfaces) (network interface of each
+          IPv4 address), C(containerd) (whether containerd runs), C(resolver) (C(file), the resolv.conf for pods, and
+          C(servers), the name servers in it).
+        - C(surroundings) - on a machine that is not a node yet, C(firewall), C(disks) (by path),
+          C(missing_modules), C(proxies), C(openssl) ([major, minor]), C(installs) (whether Ansible can install
+          packages), C(unresolved) (names that the machine cannot resolve).
         - C(identities) - values that no other machine may have, C(host name), C(machine ID) and C(product UUID). An
           unknown value is left out. A container has no product UUID, because it would show its host's.
         - C(listeners) - on a machine that is not a node yet, the processes that listen on TCP ports, by port.
@@ -54,14 +69,26 @@ import contextlib
 import json
 import platform
 import re
-import shutil
 import socket
+import sys
 from pathlib import Path
 from typing import Any
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.kubescale.fleet.plugins.module_utils.firewall import look_at_firewall
 from ansible_collections.kubescale.fleet.plugins.module_utils.node import node_state, read
+from ansible_collections.kubescale.fleet.plugins.module_utils.surroundings import (
+    disk,
+    has_bindings,
+    missing_modules,
+    openssl_version,
+    proxies,
+    resolver,
+    unresolved,
+)
 
+# File systems that fill up on a node: images and containers, volumes of pods, logs of pods.
+DISKS = ("/var/lib/containerd", "/var/lib/kubelet", "/var/log")
 CAP_SYS_RESOURCE = 24
 # A TCP socket's state in /proc/net/tcp.
 LISTEN = "0A"
@@ -108,22 +135,18 @@ def installed_packages(module: AnsibleModule, family: str, names: list[str]) -> 
     return set(module.run_command(command)[1].splitlines()) & set(names)
 
 
-def addresses(module: AnsibleModule) -> tuple[str, list[str]]:
-    """Return the IPv4 address of the default route ("" if there is none), and all global IPv4 addresses."""
+def addresses(module: AnsibleModule) -> tuple[str, dict[str, str]]:
+    """Return the IPv4 address of the default route ("" if there is none), and the interfaces of all addresses."""
     ip = module.get_bin_path("ip")
     if not ip:
-        return "", []
+        return "", {}
     links = json.loads(module.run_command([ip, "-json", "-4", "address", "show", "scope", "global"])[1] or "[]")
-    all_addresses = [entry["local"] for link in links for entry in link.get("addr_info", []) if "local" in entry]
+    interfaces = {
+        entry["local"]: link["ifname"] for link in links for entry in link.get("addr_info", []) if "local" in entry
+    }
     # Only reads the kernel's route and sends nothing. The address is reserved for documentation.
     route = json.loads(module.run_command([ip, "-json", "-4", "route", "get", "192.0.2.1"])[1] or "[]")
-    return (route[0].get("prefsrc", "") if route else ""), all_addresses
-
-
-def disk_free(path: Path) -> int:
-    """Return the free disk space in MiB where ``path`` is or will be."""
-    existing = next(folder for folder in (path, *path.parents) if folder.exists())
-    return shutil.disk_usage(existing).free // (1024 * 1024)
+    return (route[0].get("prefsrc", "") if route else ""), interfaces
 
 
 def listening(table: str) -> dict[str, str]:
@@ -164,12 +187,34 @@ def listens(path: Path) -> bool:
         return client.connect_ex(str(path)) == 0
 
 
+def surroundings(module: AnsibleModule, family: str) -> dict[str, Any]:
+    """Return what can keep a cluster from working on a machine that has all that a node needs."""
+
+    def run(command: list[str]) -> str:
+        program = module.get_bin_path(command[0])
+        if not program:
+            return ""
+        code, output, _unused = module.run_command([program, *command[1:]], environ_update={"LC_ALL": "C"})
+        return str(output) if code == 0 else ""
+
+    return {
+        "firewall": look_at_firewall(run),
+        "disks": {path: disk(Path(path)) for path in DISKS},
+        "missing_modules": missing_modules(module.params["modules"], platform.release()),
+        "proxies": proxies(),
+        "openssl": openssl_version(run(["openssl", "version"])),
+        # The module apt installs the bindings that it lacks.
+        "installs": family != "redhat" or has_bindings(run, sys.executable),
+        "unresolved": unresolved(module.params["names"]),
+    }
+
+
 def look(module: AnsibleModule) -> dict[str, Any]:
     """Return the fact."""
     system = os_release(read(Path("/etc/os-release")))
     family = package_family(system)
     packages = module.params["packages"].get(family, [])
-    address, all_addresses = addresses(module)
+    address, interfaces = addresses(module)
     kernel = re.match(r"(\d+)\.(\d+)", platform.release())
     container = bool(read(Path("/run/systemd/container")))
     node = node_state()
@@ -183,22 +228,29 @@ def look(module: AnsibleModule) -> dict[str, Any]:
         "container": container,
         "kernel": [int(part) for part in kernel.groups()] if kernel else [0, 0],
         "memory_mib": meminfo(read(Path("/proc/meminfo"))),
-        "free_mib": disk_free(Path("/var/lib/containerd")),
+        "free_mib": disk(Path("/var/lib/containerd"))["free_mib"],
         "swap": swap_devices(read(Path("/proc/swaps"))),
         "cgroup": 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,
         "oom_score": has_capability(read(Path("/proc/1/status")), CAP_SYS_RESOURCE),
         "address": address,
-        "addresses": all_addresses,
+        "addresses": list(interfaces),
+        "interfaces": interfaces,
+        "resolver": resolver(),
         "containerd": listens(Path("/run/containerd/containerd.sock")),
         "identities": identities(container),
         # On a node, Kubernetes itself listens. Reading all processes would slow down each run.
         "listeners": listeners() if node["state"] == "none" else {},
+        "surroundings": surroundings(module, family) if node["state"] != "ours" else {},
         "node": node,
     }
 
 
 def main() -> None:
-    module = AnsibleModule(argument_spec={"packages": {"type": "dict", "default": {}}}, supports_check_mode=True)
+    names = {"type": "list", "elements": "str", "default": []}
+    module = AnsibleModule(
+        argument_spec={"packages": {"type": "dict", "default": {}}, "modules": names, "names": names},
+        supports_check_mode=True,
+    )
     module.exit_json(changed=False, ansible_facts={"kubescale_machine": look(module)})
 
 

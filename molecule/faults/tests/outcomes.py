@@ -99,11 +99,12 @@ FULL = Fault(
 )
 NO_NAMES = Fault(
     "no DNS, and packages are missing",
-    (WORKER, "lacks the packages socat", "/etc/resolv.conf", "run again"),
+    (WORKER, "cannot install the packages socat", "/etc/resolv.conf", "run again"),
     # The machine says truly what its package database says.
     inject="sed '/^Package: socat$/,/^$/d' /var/lib/dpkg/status > /run/status "
     "&& mount --bind /run/status /var/lib/dpkg/status "
-    "&& cp /etc/resolv.conf /run/resolv.conf && echo nameserver 127.0.0.1 > /etc/resolv.conf",
+    # A name server on a loopback address would be refused before any change.
+    '&& cp /etc/resolv.conf /run/resolv.conf && echo "nameserver $(hostname --all-ip-addresses)" > /etc/resolv.conf',
     heal="umount /var/lib/dpkg/status",
     outcome="fails on that machine, with the packages' names",
     advice="DNS and package sources, or bring the packages otherwise; run again",

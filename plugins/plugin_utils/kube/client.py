@@ -12,6 +12,7 @@ from __future__ import annotations
 import datetime
 import email.utils
 import json
+import os
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -21,8 +22,9 @@ from urllib.parse import quote
 
 import urllib3
 
-from .kubeconfig import load_kubeconfig
+from .kubeconfig import KubeconfigError, load_kubeconfig
 from .objects import JSON, Value
+from .proxies import ProxyError, proxy_of
 from .transport import READ_TIMEOUT, ApiError, Request, Transport, refusal
 
 #: Requests that may run at the same time over one connection pool.
@@ -310,13 +312,17 @@ def connect(kubeconfig: str | Path, context: str | None = None, patience: float 
     Each request waits up to `patience` seconds for a server that restarts. Raise KubeconfigError, with the file's
     name and the mistake, if the file cannot be used.
     """
-    configuration, tls = load_kubeconfig(Path(kubeconfig).expanduser(), context)
+    path = Path(kubeconfig).expanduser()
+    configuration, tls, proxy_url = load_kubeconfig(path, context)
     options: dict[str, Any] = {"maxsize": CONNECTIONS, "ssl_context": tls}
     if configuration.tls_server_name:
         options |= {"server_hostname": configuration.tls_server_name, "assert_hostname": configuration.tls_server_name}
-    proxy = configuration.proxy
-    pool = urllib3.ProxyManager(proxy, **options) if proxy else urllib3.PoolManager(**options)
-    return Api(Transport(configuration, pool, patience))
+    try:
+        proxy = proxy_of(configuration.host, proxy_url, os.environ)
+        pool = proxy.pool(options) if proxy else urllib3.PoolManager(**options)
+    except ProxyError as error:
+        raise KubeconfigError(f"kubeconfig {path}: {error}") from None
+    return Api(Transport(configuration, pool, patience, proxy))
 
 
 def _parse_discovery(document: Value) -> Iterator[tuple[tuple[str, str], Resource]]:

@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import base64
+import datetime
 import ssl
 import tempfile
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import yaml
+from cryptography import x509
 from kubernetes.client import Configuration
 from kubernetes.config import ConfigException
 from kubernetes.config.kube_config import KubeConfigLoader
@@ -25,8 +27,10 @@ class KubeconfigError(FleetError):
     """The kubeconfig cannot be used; the message names the file and the mistake."""
 
 
-def load_kubeconfig(path: Path, context: str | None = None) -> tuple[Configuration, ssl.SSLContext]:
-    """Return the settings and the TLS context of a kubeconfig's context; the current context if None.
+def load_kubeconfig(path: Path, context: str | None = None) -> tuple[Configuration, ssl.SSLContext, str]:
+    """Return settings, TLS context and `proxy-url` ("" if not set) of a kubeconfig's context.
+
+    The context is the current one if None.
 
     Raise KubeconfigError, with the file's name and the mistake, if the file cannot be used.
     """
@@ -39,7 +43,9 @@ def load_kubeconfig(path: Path, context: str | None = None) -> tuple[Configurati
         try:
             loader = KubeConfigLoader(content, context, config_base_path=str(path.parent), temp_file_path=scratch)
             loader.load_and_set(configuration)
-            return configuration, _tls(configuration)
+            tls = _tls(configuration)
+            _check_client_certificate(configuration, path)
+            return configuration, tls, _proxy_url(content, context)
         except ssl.SSLError as error:
             raise KubeconfigError(f"kubeconfig {path}: its certificates or key cannot be used: {error}") from error
         except (ConfigException, ValueError, KeyError, TypeError, OSError) as error:
@@ -104,6 +110,26 @@ def _undecodable(entry: Value) -> str:
             except (ValueError, TypeError):
                 return key
     return ""
+
+
+def _proxy_url(content: Value, context: str | None) -> str:
+    chosen = context or content["current-context"]
+    name = next(entry["context"]["cluster"] for entry in content["contexts"] if entry["name"] == chosen)
+    cluster = next(entry["cluster"] for entry in content["clusters"] if entry["name"] == name)
+    return str(cluster.get("proxy-url") or "")
+
+
+def _check_client_certificate(configuration: Configuration, path: Path) -> None:
+    """Raise KubeconfigError if the client certificate has expired. The API server would answer just "Unauthorized"."""
+    if not configuration.cert_file:
+        return
+    certificate = x509.load_pem_x509_certificates(Path(configuration.cert_file).read_bytes())[0]
+    if certificate.not_valid_after_utc < datetime.datetime.now(datetime.UTC):
+        raise KubeconfigError(
+            f"kubeconfig {path}: its client certificate expired on {certificate.not_valid_after_utc:%Y-%m-%d}. For a "
+            "cluster of this collection, run kubeadm certs renew admin.conf on the first control plane, remove the "
+            "file here, and run site.yml --tags control_plane, which copies the new one"
+        )
 
 
 def _tls(configuration: Configuration) -> ssl.SSLContext:

@@ -12,12 +12,14 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from http.client import responses
 from typing import Any
+from urllib.parse import urlsplit
 
 import urllib3
 from kubernetes.client import Configuration
 
 from ..common.errors import FleetError
 from .objects import JSON, with_query
+from .proxies import Proxy
 
 #: Seconds to reach the server, and seconds of silence after which a request fails.
 CONNECT_TIMEOUT = 5.0
@@ -35,6 +37,24 @@ _UNSETTLED = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.INTERNAL_SERVER_ERROR, 
 _RETRIES = urllib3.Retry(
     total=3, connect=3, read=0, redirect=0, backoff_factor=0.2, allowed_methods=None, raise_on_status=False
 )
+_OTHER_CA = (
+    "the kubeconfig does not have the CA of the server's certificate. Is the kubeconfig one of this cluster? Does a "
+    "proxy on the way replace certificates?"
+)
+#: Faults of the server's certificate with a remedy, by OpenSSL's number.
+_CERTIFICATE_FAULTS = {
+    9: "the certificate of the API server is not valid yet. Compare the clocks of controller and control plane",
+    10: (
+        "the certificate of the API server has expired. Renew it on each control plane: kubeadm certs renew all, then "
+        "restart its static pods (move the files out of /etc/kubernetes/manifests for 20 s). Check the clock of the "
+        "controller, too"
+    ),
+    18: _OTHER_CA,
+    19: _OTHER_CA,
+    20: _OTHER_CA,
+    62: "the certificate of the API server lacks the name in the kubeconfig. Add it to control_plane_cert_sans",
+    64: "the certificate of the API server lacks the address in the kubeconfig. Add it to control_plane_cert_sans",
+}
 
 
 class ApiError(FleetError):
@@ -71,12 +91,19 @@ class Request:
 class Transport:
     """The connections to one API server, safe to use from several threads."""
 
-    def __init__(self, configuration: Configuration, pool: urllib3.PoolManager, patience: float = 0.0) -> None:
+    def __init__(
+        self,
+        configuration: Configuration,
+        pool: urllib3.PoolManager,
+        patience: float = 0.0,
+        proxy: Proxy | None = None,
+    ) -> None:
         self.server: str = configuration.host.rstrip("/")
         #: Seconds for which a request waits for a server that refuses or drops connections, as during a restart.
         self.patience = patience
         self._configuration = configuration
         self._pool = pool
+        self._proxy = proxy
 
     def send(self, request: Request) -> urllib3.BaseHTTPResponse:
         """Send a request, and send it again once a restarting server is ready. Raise ApiError without an answer."""
@@ -138,16 +165,30 @@ class Transport:
 
     def _explain(self, error: Exception, waited: float) -> str:
         cause = getattr(error, "reason", None) or error
+        if isinstance(cause, urllib3.exceptions.SSLError):
+            return f"{self.server}: {explain_tls(cause)}"
+        server, advice = self.server, ""
+        if self._proxy:
+            server = f"{self.server}, by the proxy {self._proxy},"
+            if "environment" in self._proxy.setting:
+                advice = f". If the API is reached without a proxy, add {urlsplit(self.server).hostname} to NO_PROXY"
         if isinstance(cause, urllib3.exceptions.ReadTimeoutError):
-            return f"{self.server} gave no answer within {waited:.1f} s"
+            return f"{server} gave no answer within {waited:.1f} s{advice}"
+        if isinstance(cause, urllib3.exceptions.ProxyError):
+            cause = cause.original_error
         if isinstance(cause, urllib3.exceptions.NewConnectionError):  # a ConnectTimeoutError, too
             system = cause.__cause__
-            return f"{self.server} cannot be reached: {getattr(system, 'strerror', None) or system or cause}"
+            return f"{server} cannot be reached: {getattr(system, 'strerror', None) or system or cause}{advice}"
         if isinstance(cause, urllib3.exceptions.ConnectTimeoutError):
-            return f"{self.server} cannot be reached: no connection within {CONNECT_TIMEOUT:g} s"
-        if isinstance(cause, urllib3.exceptions.SSLError):
-            return f"{self.server}: TLS failed: {cause}; is the kubeconfig one of this cluster?"
-        return f"{self.server} cannot be reached: {cause}"
+            return f"{server} cannot be reached: no connection within {CONNECT_TIMEOUT:g} s{advice}"
+        return f"{server} cannot be reached: {cause}{advice}"
+
+
+def explain_tls(error: urllib3.exceptions.SSLError) -> str:
+    """Return why TLS failed, and the remedy."""
+    cause = error.args[0] if error.args else error
+    reason = _CERTIFICATE_FAULTS.get(getattr(cause, "verify_code", 0))
+    return f"TLS failed: {reason or f'{error}; is the kubeconfig one of this cluster?'}"
 
 
 def _may_be_restarting(error: ApiError, method: str) -> bool:

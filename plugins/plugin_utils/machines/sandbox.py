@@ -153,6 +153,8 @@ class Sandbox:
         options += ["--network", self.cluster, "--ip", machine.address]
         # Without it, pods inherit podman's search domain, whose resolver does not answer over TCP.
         options += ["--dns-search", "."]
+        # podman would hand the controller's proxies on, and kubeadm would write them into the control plane's pods.
+        options += ["--http-proxy=false"]
         # A node with pods takes half a minute to stop on systemd's signal.
         options += ["--stop-timeout", "1"]
         options += ["--label", f"{CLUSTER_LABEL}={self.cluster}"]

@@ -6,18 +6,19 @@ import base64
 import json
 import os
 import socket
+import tomllib
 from pathlib import Path
 from typing import ClassVar
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.filter.machine_problems import machine_problems
 from ansible_collections.kubescale.fleet.plugins.module_utils.node import (
     admin_certificate,
     certificate_digest,
     node_state,
 )
 from ansible_collections.kubescale.fleet.plugins.modules import machine_artifacts, machine_config, machine_facts
+from jinja2 import Environment
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 
@@ -64,82 +65,6 @@ def test_the_administrators_certificate_is_found_in_a_kubeconfig():
     assert certificate_digest("") == ""
 
 
-MACHINE = {
-    "architecture": "x86_64",
-    "systemd": True,
-    "kernel": [6, 1],
-    "family": "debian",
-    "missing_packages": [],
-    "memory_mib": 2000,
-    "free_mib": 9000,
-    "swap": [],
-    "listeners": {"22": "sshd (process 1)"},
-    "identities": {"host name": "m1", "machine ID": "1", "product UUID": "u1"},
-    "node": {"state": "none", "cluster": "", "foreign": []},
-}
-OTHER = {
-    "inventory_hostname": "m2",
-    "kubescale_machine": {"identities": {"host name": "m2", "machine ID": "2"}},
-}
-NEEDS = {
-    "kubernetes": "1.37.0",
-    "memory": 1700,
-    "disk": 4096,
-    "ports": [6443, 10250],
-    "tolerate_swap": False,
-    "others": [OTHER],
-}
-
-
-def problems(**changes):
-    return machine_problems({**MACHINE, **changes}, "demo", **NEEDS)
-
-
-def test_a_good_machine_has_no_problems():
-    assert problems() == []
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({"architecture": "s390x"}, "s390x; supported are x86_64, aarch64"),
-        ({"systemd": False}, "systemd"),
-        ({"kernel": [3, 10]}, "3.10"),
-        ({"family": "", "missing_packages": ["socat"]}, "Debian, Red Hat"),
-        ({"memory_mib": 900}, "900 MiB of memory; its role in the cluster needs 1700"),
-        ({"free_mib": 10}, "10 MiB are free"),
-        ({"swap": ["/dev/sda2"]}, "node_prep_tolerate_swap"),
-        ({"listeners": {"10250": "nginx (process 17)"}}, "TCP port 10250 is taken by nginx (process 17)"),
-        ({"identities": {"host name": "m2"}}, "its host name m2 is also that of m2"),
-        ({"identities": {"host name": "m1", "machine ID": "2"}}, "its machine ID 2 is also that of m2"),
-        ({"node": {"state": "foreign", "cluster": "", "foreign": ["/x"]}}, "/x"),
-        ({"node": {"state": "ours", "cluster": "other", "foreign": []}}, "node of cluster other"),
-    ],
-)
-def test_what_keeps_a_machine_from_being_a_node_is_named(changes, said):
-    found = problems(**changes)
-    assert len(found) == 1
-    assert said in found[0]
-
-
-def test_a_node_may_have_a_full_disk_and_its_own_ports_and_names():
-    node = {"state": "ours", "cluster": "demo", "version": "1.37.0", "foreign": []}
-    assert problems(free_mib=10, listeners={"6443": "kube-apiserver"}, identities={"host name": "m2"}, node=node) == []
-
-
-def test_a_node_keeps_the_version_it_joined_with():
-    node = {**MACHINE["node"], "state": "ours", "cluster": "demo", "version": NEEDS["kubernetes"]}
-    assert problems(node=node) == []
-    (said,) = problems(node=node | {"version": "1.36.4"})
-    assert "1.36.4" in said
-    assert NEEDS["kubernetes"] in said
-
-
-def test_swap_may_be_tolerated():
-    swapping = {**MACHINE, "swap": ["/dev/sda2"]}
-    assert machine_problems(swapping, "demo", **(NEEDS | {"tolerate_swap": True})) == []
-
-
 def test_a_port_is_told_with_the_process_that_listens_on_it():
     with socket.socket() as taken, socket.socket() as bound_only:
         for one in (taken, bound_only):
@@ -156,10 +81,6 @@ def test_a_port_whose_process_is_not_seen_is_taken_all_the_same(tmp_path):
     row = "   0: 00000000000000000000000000000000:192B 0:0000 0A 0:0 00:0 0 0 0 4711 1\n"
     (tmp_path / "net/tcp6").write_text(header + row)
     assert machine_facts.listeners(tmp_path) == {"6443": "the kernel, or a process of another namespace"}
-
-
-def test_space_is_that_of_the_place_where_a_folder_will_be(tmp_path):
-    assert machine_facts.disk_free(tmp_path / "not/there/yet") == machine_facts.disk_free(tmp_path) > 0
 
 
 def test_a_container_has_its_hosts_product_uuid():
@@ -221,6 +142,20 @@ def test_the_pause_image_is_the_pinned_one():
     assert variables["__node_prep_pause_image"] == f"{pinned['repository']}:{tag}"
 
 
+def test_settings_of_people_are_imported_and_restart_containerd():
+    folder = REPOSITORY / "roles/node_prep"
+    template = Environment(autoescape=True).from_string((folder / "templates/containerd.toml.j2").read_text())
+    config = tomllib.loads(template.render(kubescale_machine={"oom_score": True}))
+    (imported,) = config["imports"]
+    tasks = yaml.safe_load((folder / "tasks/main.yml").read_text())
+    services = next(
+        task["kubescale.fleet.machine_config"] for task in tasks if "kubescale.fleet.machine_config" in task
+    )
+    assert str(Path(imported).parent) in services["services"][0]["restart_for"]
+    files = yaml.safe_load((folder / "vars/main.yml").read_text())["__node_prep_files"]
+    assert not [name for name in files if name.startswith(str(Path(imported).parent))]
+
+
 class FailedError(Exception):
     """What a module says when it fails."""
 
@@ -254,3 +189,53 @@ def test_a_file_that_cannot_be_written_is_named(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(FailedError, match=r"file/below cannot be written: File exists\."):
         machine_config.Configurer(Module()).write(str(tmp_path / "file/below"), "x")
+
+
+class Machine(Module):
+    """A module whose commands are recorded and answered by their third and fourth words, such as `images list`."""
+
+    def __init__(self, params, answers=None):
+        self.params = params
+        self.answers = answers or {}
+        self.commands = []
+
+    def run_command(self, command, **_options):
+        self.commands.append(command)
+        return 0, self.answers.get(" ".join(command[3:5]), ""), ""
+
+
+def test_an_imported_image_is_pinned_against_the_kubelets_clean_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine_artifacts, "RECORD", tmp_path / "record")
+    module = Machine({})
+    machine_artifacts.Installer(module).import_image({"reference": "a:1", "size": 1}, tmp_path / "a.tar")
+    (command,) = module.commands
+    assert command[command.index("--label") + 1] == "io.cri-containerd.pinned=pinned"
+    # A pulled image can be pulled again, so the kubelet may clean it up.
+    calls = []
+    monkeypatch.setattr(
+        machine_artifacts.subprocess,
+        "run",
+        lambda command, **_: calls.append(command) or type("R", (), {"returncode": 0}),
+    )
+    assert machine_artifacts.pull({"reference": "a:1", "pin": "sha256:1"}) == ""
+    assert not [command for command in calls if "label" in " ".join(command)]
+
+
+def test_an_image_that_is_not_wanted_any_more_may_be_cleaned_up(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine_artifacts, "RECORD", tmp_path / "record")
+    (tmp_path / "record").write_text(json.dumps({"files": {}, "images": {"a:1": "x", "a:2": "y", "gone:1": "z"}}))
+    module = Machine({"images": [{"reference": "a:2", "manifest": "y"}], "files": []}, {"images list": "a:1\na:2\n"})
+    installer = machine_artifacts.Installer(module)
+    installer.release_former_images()
+    installer.save()
+    assert [command[3:] for command in module.commands[1:]] == [["images", "label", "a:1", "io.cri-containerd.pinned="]]
+    # An image that is wanted again is imported again, with its label.
+    assert json.loads((tmp_path / "record").read_text())["images"] == {"a:2": "y"}
+
+
+def test_a_call_without_images_releases_none(tmp_path, monkeypatch):
+    monkeypatch.setattr(machine_artifacts, "RECORD", tmp_path / "record")
+    (tmp_path / "record").write_text(json.dumps({"files": {}, "images": {"a:1": "x"}}))
+    module = Machine({"images": [], "files": []})
+    machine_artifacts.Installer(module).release_former_images()
+    assert module.commands == []
