@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import ipaddress
-import os
 import re
 import shutil
 import socket
@@ -87,7 +86,7 @@ def missing_modules(names: list[str], release: str, root: Path = Path("/")) -> l
     return [name for name in names if is_missing(name)]
 
 
-def proxies(environment: Mapping[str, str] = os.environ) -> dict[str, str]:
+def proxies(environment: Mapping[str, str]) -> dict[str, str]:
     """Return `https_proxy` (without user and password) and `no_proxy` as a Go program in this environment reads them.
 
     kubeadm writes these variables of its environment into the pods of the control plane.

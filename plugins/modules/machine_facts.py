@@ -67,6 +67,7 @@ ansible_facts:
 
 import contextlib
 import json
+import os
 import platform
 import re
 import socket
@@ -201,7 +202,7 @@ def surroundings(module: AnsibleModule, family: str) -> dict[str, Any]:
         "firewall": look_at_firewall(run),
         "disks": {path: disk(Path(path)) for path in DISKS},
         "missing_modules": missing_modules(module.params["modules"], platform.release()),
-        "proxies": proxies(),
+        "proxies": proxies(os.environ),
         "openssl": openssl_version(run(["openssl", "version"])),
         # The module apt installs the bindings that it lacks.
         "installs": family != "redhat" or has_bindings(run, sys.executable),
