@@ -1,6 +1,6 @@
 # Copyright: kubescale founders
 # SPDX-License-Identifier: Apache-2.0
-"""What surrounds a future node: name servers, disks, kernel modules, proxies. Runs on machines: Python 3.9."""
+"""Look at name servers, disks, kernel modules and proxies of a future node. Runs on machines: Python 3.9."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ class Peer:
 
 @dataclass(frozen=True)
 class Needs:
-    """What the cluster of a machine needs of it.
+    """Requirements of a cluster on a machine.
 
     Attributes:
         part: `control_plane` or `worker`.
