@@ -196,7 +196,7 @@ def ill(fleet: Fleet, fault: str) -> None:
         ("500", "ill on purpose (500)"),
         ("429", "ill on purpose (429)"),
         ("500 on writes", "ill on purpose (500)"),
-        ("expired credentials", "Unauthorized"),
+        ("expired credentials", "its client certificate expired on"),
         ("wrong credentials", "Unauthorized"),
     ],
 )
