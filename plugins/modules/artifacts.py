@@ -12,10 +12,6 @@ description:
   - Rejects a download without the pinned SHA-256. Follows redirects, except from https to http.
   - Runs on the controller, in Ansible's own process.
 author: kubescale founders (@kubescale)
-attributes:
-  check_mode:
-    description: Reports the missing components.
-    support: full
 options:
   source:
     description: Source of binaries and images. C(docs/artifacts.md) describes each one.
@@ -29,7 +25,8 @@ options:
   bundle:
     description: Archive on the controller for O(source=bundle), as M(kubescale.fleet.bundle) writes it.
     type: path
-extends_documentation_fragment: [kubescale.fleet.artifacts, kubescale.fleet.artifacts.versions]
+extends_documentation_fragment:
+  [kubescale.fleet.artifacts, kubescale.fleet.artifacts.versions, kubescale.fleet.attributes.changes]
 """
 
 EXAMPLES = r"""

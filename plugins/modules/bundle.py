@@ -15,10 +15,6 @@ requirements:
   - cyclonedx-python-lib and packageurl-python on the controller
   - to write, go and npm on the controller
 author: kubescale founders (@kubescale)
-attributes:
-  check_mode:
-    description: Reports whether the archive would be written.
-    support: full
 options:
   file:
     description: The archive, a tar compressed with zstd.
@@ -31,7 +27,7 @@ options:
     type: str
     choices: [present, verified]
     default: present
-extends_documentation_fragment: [kubescale.fleet.artifacts]
+extends_documentation_fragment: [kubescale.fleet.artifacts, kubescale.fleet.attributes.changes]
 """
 
 EXAMPLES = r"""

@@ -16,10 +16,6 @@ description:
     C(external_metrics_owner) decide whether this collection must serve an API.
   - Runs on the controller, in Ansible's own process.
 author: kubescale founders (@kubescale)
-attributes:
-  check_mode:
-    description: Reads only.
-    support: full
 options:
   apps:
     required: true
@@ -29,7 +25,11 @@ options:
     elements: str
     default: []
 extends_documentation_fragment:
-  [kubescale.fleet.apps, kubescale.fleet.apps.prometheus, kubescale.fleet.cluster, kubescale.fleet.document]
+  - kubescale.fleet.apps
+  - kubescale.fleet.apps.prometheus
+  - kubescale.fleet.attributes
+  - kubescale.fleet.cluster
+  - kubescale.fleet.document
 """
 
 EXAMPLES = r"""

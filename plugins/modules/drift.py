@@ -15,13 +15,13 @@ description:
   - Compares fingerprints, and uses the server's dry run where a fingerprint differs. Changes nothing. Writing O(file)
     is not a change, because the file is a record of the run.
   - Runs on the controller, in Ansible's own process.
-attributes:
-  check_mode:
-    description: Reads only.
-    support: full
 extends_documentation_fragment:
-  [kubescale.fleet.cluster, kubescale.fleet.cluster.components, kubescale.fleet.cluster.context,
-   kubescale.fleet.cluster.sets, kubescale.fleet.document]
+  - kubescale.fleet.attributes
+  - kubescale.fleet.cluster
+  - kubescale.fleet.cluster.components
+  - kubescale.fleet.cluster.context
+  - kubescale.fleet.cluster.sets
+  - kubescale.fleet.document
 """
 
 EXAMPLES = r"""

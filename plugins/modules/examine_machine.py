@@ -11,10 +11,6 @@ description:
     with all problems. Each problem names the machine, the value and the remedy.
   - Compares the machine with the cluster's other machines, if they have the fact, too.
   - Tries to connect to the future API of the first control plane from the controller. A refused connection is enough.
-attributes:
-  check_mode:
-    description: Does the same, because it changes nothing.
-    support: full
 options:
   kubernetes:
     description: Version of Kubernetes that the run would install. A node keeps its version.
@@ -40,6 +36,7 @@ options:
     elements: str
     choices: [endpoint, firewall, proxy, resolver]
     default: []
+extends_documentation_fragment: [kubescale.fleet.attributes]
 """
 
 EXAMPLES = r"""

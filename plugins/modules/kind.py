@@ -15,9 +15,6 @@ description:
   - Runs in the controller's process.
 author: kubescale founders (@kubescale)
 attributes:
-  check_mode:
-    description: Reports the changes without making them.
-    support: full
   diff_mode:
     description: Lists what was created, started, loaded or removed.
     support: full
@@ -45,7 +42,8 @@ options:
     type: str
     choices: [present, absent]
     default: present
-extends_documentation_fragment: [kubescale.fleet.artifacts, kubescale.fleet.artifacts.versions]
+extends_documentation_fragment:
+  [kubescale.fleet.artifacts, kubescale.fleet.artifacts.versions, kubescale.fleet.attributes.changes]
 """
 
 EXAMPLES = r"""

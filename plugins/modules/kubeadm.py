@@ -16,10 +16,6 @@ description:
   - As an action (roles use it as one), it also creates a bootstrap token for the duration of the task, deletes API
     objects of an interrupted join, and copies the administrator's kubeconfig to the controller after C(init).
 author: kubescale founders (@kubescale)
-attributes:
-  check_mode:
-    description: Reports whether the machine would become a node.
-    support: full
 options:
   action:
     description: Subcommand of kubeadm.
@@ -55,6 +51,7 @@ options:
       - C(init) writes the file, C(join) reads it.
     type: path
     required: true
+extends_documentation_fragment: [kubescale.fleet.attributes.changes]
 """
 
 EXAMPLES = r"""

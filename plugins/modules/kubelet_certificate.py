@@ -12,10 +12,6 @@ description:
     request, with the reason.
   - Runs in the controller's process.
 author: kubescale founders (@kubescale)
-attributes:
-  check_mode:
-    description: Reports whether requests would be approved.
-    support: full
 options:
   machine:
     description: Name of the machine and its node.
@@ -32,7 +28,8 @@ options:
     default: false
   wait_timeout:
     default: 60
-extends_documentation_fragment: [kubescale.fleet.cluster, kubescale.fleet.cluster.wait]
+extends_documentation_fragment:
+  [kubescale.fleet.attributes.changes, kubescale.fleet.cluster, kubescale.fleet.cluster.wait]
 """
 
 EXAMPLES = r"""

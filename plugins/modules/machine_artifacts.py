@@ -10,10 +10,6 @@ description:
   - The part of M(kubescale.fleet.node_artifacts) that runs on a machine. In playbooks, use that module.
   - Returns the files that the machine lacks. Installs only if the machine has all files.
 author: kubescale founders (@kubescale)
-attributes:
-  check_mode:
-    description: Reports the binaries and images without installing them.
-    support: full
 options:
   files:
     description: Binaries, each with C(source) (path in the cache), C(destination), C(sha256) and C(size).
@@ -36,6 +32,7 @@ options:
     description: Path on the machine of each transferred file, by its path in the cache.
     type: dict
     default: {}
+extends_documentation_fragment: [kubescale.fleet.attributes.changes]
 """
 
 EXAMPLES = r"""

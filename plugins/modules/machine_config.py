@@ -12,9 +12,6 @@ description:
     that an interrupted run missed, and nothing restarts twice.
 author: kubescale founders (@kubescale)
 attributes:
-  check_mode:
-    description: Reports the changes without making them.
-    support: full
   diff_mode:
     description: Shows the changed files, parameters and services.
     support: full
@@ -58,6 +55,7 @@ options:
       needs:
         description: A file that the service needs. Without the file the service is enabled, but not started.
         type: str
+extends_documentation_fragment: [kubescale.fleet.attributes.changes]
 """
 
 EXAMPLES = r"""

@@ -9,10 +9,6 @@ version_added: 0.1.0
 description:
   - Reads all facts in one task and changes nothing. All node roles of a run use the fact C(kubescale_machine).
 author: kubescale founders (@kubescale)
-attributes:
-  check_mode:
-    description: Changes nothing.
-    support: full
 options:
   packages:
     description: Names of packages to look for, by package family (C(debian), C(redhat)).
@@ -28,6 +24,7 @@ options:
     type: list
     elements: str
     default: []
+extends_documentation_fragment: [kubescale.fleet.attributes]
 """
 
 EXAMPLES = r"""

@@ -11,10 +11,6 @@ description:
   - The machine's containerd pulls images without an archive in the cache (see the role C(artifacts)), several at a
     time, through the mirrors in C(/etc/containerd/certs.d). It pulls the images of pods in the same way.
 author: kubescale founders (@kubescale)
-attributes:
-  check_mode:
-    description: Reports the binaries and images without installing them.
-    support: full
 options:
   binaries:
     description: Keys of C(machine_files) in C(files/artifacts.yml).
@@ -43,7 +39,8 @@ options:
         any more. Fails if a file exists that this collection did not write.
     type: dict
     default: {}
-extends_documentation_fragment: [kubescale.fleet.artifacts, kubescale.fleet.artifacts.versions]
+extends_documentation_fragment:
+  [kubescale.fleet.artifacts, kubescale.fleet.artifacts.versions, kubescale.fleet.attributes.changes]
 """
 
 EXAMPLES = r"""

@@ -14,10 +14,6 @@ description:
   - Shows the child's lines of progress, or all its output with C(--diff) or C(-v).
   - Runs on the controller, once for all hosts of the play (C(run_once)).
 author: kubescale founders (@kubescale)
-attributes:
-  check_mode:
-    description: Reads only.
-    support: full
 options:
   playbook:
     description: The playbook, by path or by its name in a collection.
@@ -32,7 +28,7 @@ options:
     description: Fail if a cluster would change, so that the run ends with status 2.
     type: bool
     default: false
-extends_documentation_fragment: [kubescale.fleet.document]
+extends_documentation_fragment: [kubescale.fleet.attributes, kubescale.fleet.document]
 """
 
 EXAMPLES = r"""

@@ -14,13 +14,7 @@ description:
   - Also checks versions that are not pinned, an autoscaler's target and bounds, windows shorter than four scrapes,
     overlapping ranges of addresses, machines in two groups, and invalid kubeconfig files.
   - Takes no options, changes nothing, and opens no connection. Use it with C(run_once), in a play on all hosts.
-attributes:
-  check_mode:
-    description: Checks the same in check mode.
-    support: full
-  diff_mode:
-    description: Changes nothing, so there is nothing to show.
-    support: none
+extends_documentation_fragment: [kubescale.fleet.attributes]
 """
 
 EXAMPLES = r"""

@@ -13,13 +13,7 @@ description:
     serves an API that a role of this run would serve (resource metrics, custom metrics, or the kinds of the Prometheus
     operator), unless the role may adopt it or is absent. Does nothing on the host of any other cluster.
   - Fails with a message that names the machine, its address and the remedy. Takes no options, changes nothing.
-attributes:
-  check_mode:
-    description: Checks the same in check mode.
-    support: full
-  diff_mode:
-    description: Changes nothing, so there is nothing to show.
-    support: none
+extends_documentation_fragment: [kubescale.fleet.attributes]
 """
 
 EXAMPLES = r"""

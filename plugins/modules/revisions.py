@@ -10,13 +10,13 @@ description:
   - Shows the revisions that M(kubescale.fleet.apply_set) keeps in the cluster, as a table or as JSON.
   - M(kubescale.fleet.rollback) goes back to one of them.
   - Runs on the controller, in Ansible's own process.
-attributes:
-  check_mode:
-    description: Reads only.
-    support: full
 extends_documentation_fragment:
-  [kubescale.fleet.cluster, kubescale.fleet.cluster.components, kubescale.fleet.cluster.context,
-   kubescale.fleet.cluster.sets, kubescale.fleet.document]
+  - kubescale.fleet.attributes
+  - kubescale.fleet.cluster
+  - kubescale.fleet.cluster.components
+  - kubescale.fleet.cluster.context
+  - kubescale.fleet.cluster.sets
+  - kubescale.fleet.document
 """
 
 EXAMPLES = r"""

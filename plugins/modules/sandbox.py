@@ -13,9 +13,6 @@ description:
   - Removes only objects with the cluster's label, and keeps the image.
 author: kubescale founders (@kubescale)
 attributes:
-  check_mode:
-    description: Reports the changes without making them.
-    support: full
   diff_mode:
     description: Lists what was created, started or removed.
     support: full
@@ -54,6 +51,7 @@ options:
     type: str
     choices: [present, absent]
     default: present
+extends_documentation_fragment: [kubescale.fleet.attributes.changes]
 """
 
 EXAMPLES = r"""

@@ -14,7 +14,6 @@ description:
   - Skips a Prometheus that is not ready yet. If it starts without the jobs, the task that waits for autoscalers loads
     them, M(kubescale.fleet.apply_set_ready) or M(kubescale.fleet.apply_set).
   - Runs in the controller's own process; nothing is sent to a machine.
-attributes:
   check_mode:
     support: full
     description: Reports the pods that would be changed.
@@ -28,8 +27,11 @@ options:
   wait_timeout:
     default: 120
 extends_documentation_fragment:
-  [kubescale.fleet.apps.prometheus, kubescale.fleet.cluster, kubescale.fleet.cluster.context,
-   kubescale.fleet.cluster.wait]
+  - kubescale.fleet.apps.prometheus
+  - kubescale.fleet.attributes.changes
+  - kubescale.fleet.cluster
+  - kubescale.fleet.cluster.context
+  - kubescale.fleet.cluster.wait
 """
 
 EXAMPLES = r"""

@@ -10,10 +10,6 @@ description:
     with its verdict.
   - Runs on the controller, in Ansible's own process, and changes nothing.
 author: kubescale founders (@kubescale)
-attributes:
-  check_mode:
-    description: Reads only.
-    support: full
 options:
   state_dir:
     description: Folder with the cluster's report.
@@ -28,7 +24,7 @@ options:
     description: Further lines to show, as name and text.
     type: dict
     default: {}
-extends_documentation_fragment: [kubescale.fleet.cluster]
+extends_documentation_fragment: [kubescale.fleet.attributes, kubescale.fleet.cluster]
 """
 
 EXAMPLES = r"""
