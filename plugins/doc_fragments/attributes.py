@@ -6,7 +6,7 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The fragment ``kubescale.fleet.attributes`` of modules that only read, and ``.changes`` of those that do not."""
+    """The fragment ``kubescale.fleet.attributes`` of modules that only read; ``.changes``, ``.objects`` of others."""
 
     DOCUMENTATION = r"""
 attributes:
@@ -19,5 +19,12 @@ attributes:
 attributes:
   check_mode:
     description: Reports the changes without making them.
+    support: full
+"""
+
+    OBJECTS = r"""
+attributes:
+  diff_mode:
+    description: Before and after of every object that changes; values of Secrets are redacted.
     support: full
 """

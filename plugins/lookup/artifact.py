@@ -38,9 +38,9 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ..plugin_utils.apps.sample_apps import catalogue
+from ..plugin_utils.apps.sample_apps import pins_of
 from ..plugin_utils.artifacts.cache import Cache
-from ..plugin_utils.artifacts.pins import ArtifactError, machine_architecture, versioned_pins
+from ..plugin_utils.artifacts.pins import ArtifactError, machine_architecture
 from ..plugin_utils.common.paths import cache_directory
 
 
@@ -50,9 +50,7 @@ class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: Mapping[str, Any] | None = None, **kwargs: object) -> list[str]:
         """Return the folder of each component. Raise AnsibleLookupError for an unknown name, with the known names."""
         try:
-            setting = (variables or {}).get("artifacts_versions")
-            versions = self._templar.template(setting) if setting else {}
-            cache = Cache(cache_directory(), versioned_pins(versions, catalogue()), machine_architecture())
+            cache = Cache(cache_directory(), pins_of(variables, self._templar), machine_architecture())
             return [str(cache.component(name)) for name in terms]
         except ArtifactError as error:
             raise AnsibleLookupError(str(error)) from error

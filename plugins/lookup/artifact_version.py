@@ -38,8 +38,8 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ..plugin_utils.apps.sample_apps import catalogue
-from ..plugin_utils.artifacts.pins import ArtifactError, versioned_pins
+from ..plugin_utils.apps.sample_apps import pins_of
+from ..plugin_utils.artifacts.pins import ArtifactError
 
 
 class LookupModule(LookupBase):
@@ -48,9 +48,7 @@ class LookupModule(LookupBase):
     def run(self, terms: list[str], variables: Mapping[str, Any] | None = None, **kwargs: object) -> list[str]:
         """Return the version of each component. Raise AnsibleLookupError for an unknown name, with the known names."""
         try:
-            setting = (variables or {}).get("artifacts_versions")
-            versions = self._templar.template(setting) if setting else {}
-            components = versioned_pins(versions, catalogue())["components"]
+            components = pins_of(variables, self._templar)["components"]
         except ArtifactError as error:
             raise AnsibleLookupError(str(error)) from error
         if unknown := [name for name in terms if name not in components]:

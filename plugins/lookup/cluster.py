@@ -64,6 +64,10 @@ _raw:
       description: The roles in C(present) for which a Prometheus without operator has a scrape job.
       type: list
       elements: str
+    monitors:
+      description: The roles in C(jobs) that have a monitor, if the Prometheus operator runs Prometheus.
+      type: list
+      elements: str
     namespaces:
       description: The namespace of each role's pods, as M(kubescale.fleet.apply_set) takes it in C(shared_namespaces).
       type: dict

@@ -45,8 +45,8 @@ from typing import Any
 from ansible.errors import AnsibleLookupError
 from ansible.plugins.lookup import LookupBase
 
-from ..plugin_utils.apps.sample_apps import catalogue
-from ..plugin_utils.artifacts.pins import ArtifactError, versioned_pins
+from ..plugin_utils.apps.sample_apps import pins_of
+from ..plugin_utils.artifacts.pins import ArtifactError
 from ..plugin_utils.artifacts.references import image_reference
 
 
@@ -57,10 +57,9 @@ class LookupModule(LookupBase):
         self, terms: list[str], variables: Mapping[str, Any] | None = None, **kwargs: object
     ) -> list[dict[str, Any]]:
         """Return each image; see RETURN. Raise AnsibleLookupError for an unknown name, with the known names."""
-        given = {name: (variables or {}).get(name) for name in ("artifacts_versions", "artifacts_images")}
-        versions, images = (self._templar.template(value) if value else {} for value in given.values())
+        images = self._templar.template((variables or {}).get("artifacts_images") or {})
         try:
-            pins = versioned_pins(versions, catalogue())
+            pins = pins_of(variables, self._templar)
             return [image_reference(name, pins, images)._asdict() for name in terms]
         except ArtifactError as error:
             raise AnsibleLookupError(str(error)) from error

@@ -126,11 +126,9 @@ attributes:
     support: full
     description:
       - Uses the server's dry run. Objects of kinds and namespaces that do not exist yet are reported as created.
-  diff_mode:
-    support: full
-    description: Before and after of every object that changes; values of Secrets are redacted.
 extends_documentation_fragment:
-  [kubescale.fleet.cluster, kubescale.fleet.cluster.context, kubescale.fleet.cluster.sets, kubescale.fleet.cluster.wait]
+  [kubescale.fleet.attributes.objects, kubescale.fleet.cluster, kubescale.fleet.cluster.context,
+   kubescale.fleet.cluster.sets, kubescale.fleet.cluster.wait]
 """
 
 EXAMPLES = r"""

@@ -16,12 +16,8 @@ description:
     is not a change, because the file is a record of the run.
   - Runs on the controller, in Ansible's own process.
 extends_documentation_fragment:
-  - kubescale.fleet.attributes
-  - kubescale.fleet.cluster
-  - kubescale.fleet.cluster.components
-  - kubescale.fleet.cluster.context
-  - kubescale.fleet.cluster.sets
-  - kubescale.fleet.document
+  [kubescale.fleet.attributes, kubescale.fleet.cluster, kubescale.fleet.cluster.components,
+   kubescale.fleet.cluster.context, kubescale.fleet.cluster.sets, kubescale.fleet.document]
 """
 
 EXAMPLES = r"""

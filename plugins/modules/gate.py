@@ -81,12 +81,8 @@ checks:
     name:
       description: V(ready), V(nodes), V(apps) or V(alerts).
       type: str
-    ok:
-      description: Whether it holds.
-      type: bool
-    evidence:
-      description: Evidence of the check.
-      type: str
+    ok: {description: Whether it holds, type: bool}
+    evidence: {description: What the check saw, type: str}
 seconds:
   description: Seconds that the gate took.
   returned: with O(state=passed)

@@ -43,12 +43,12 @@ ansible_facts:
       description:
         - C(hostname), C(architecture) (as the kernel names it), C(system) (of os-release), C(family) (V(debian) or
           V(redhat), or empty), C(missing_packages), C(systemd) (whether systemd is PID 1), C(container) (whether the
-          machine is a container),
-          C(kernel) ([major, minor]), C(memory_mib), C(free_mib) (disk below /var/lib/containerd), C(swap) (devices in
-          use), C(cgroup) (1 or 2), C(oom_score) (whether processes may get a better OOM score), C(address) (IPv4
-          address of the default route), C(addresses) (all IPv4 addresses), C(interfaces) (network interface of each
-          IPv4 address), C(containerd) (whether containerd runs), C(resolver) (C(file), the resolv.conf for pods, and
-          C(servers), the name servers in it).
+          machine is a container), C(kernel) ([major, minor]), C(memory_mib), C(free_mib) (disk below
+          /var/lib/containerd), C(swap) (devices in use), C(cgroup) (1 or 2), C(ignored_preflight_errors) (checks of
+          kubeadm that fail on a good machine), C(oom_score) (whether processes may get a better OOM score), C(address)
+          (IPv4 address of the default route), C(addresses) (all IPv4 addresses), C(interfaces) (network interface of
+          each IPv4 address), C(containerd) (whether containerd runs), C(resolver) (C(file), the resolv.conf for pods,
+          and C(servers), the name servers in it).
         - C(surroundings) - on a machine that is not a node yet, C(firewall), C(disks) (by path),
           C(missing_modules), C(proxies), C(openssl) ([major, minor]), C(installs) (whether Ansible can install
           packages), C(unresolved) (names that the machine cannot resolve).
@@ -216,6 +216,7 @@ def look(module: AnsibleModule) -> dict[str, Any]:
     kernel = re.match(r"(\d+)\.(\d+)", platform.release())
     container = bool(read(Path("/run/systemd/container")))
     node = node_state()
+    cgroup = 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1
     return {
         "hostname": socket.gethostname(),
         "architecture": platform.machine(),
@@ -228,7 +229,9 @@ def look(module: AnsibleModule) -> dict[str, Any]:
         "memory_mib": meminfo(read(Path("/proc/meminfo"))),
         "free_mib": disk(Path("/var/lib/containerd"))["free_mib"],
         "swap": swap_devices(read(Path("/proc/swaps"))),
-        "cgroup": 2 if Path("/sys/fs/cgroup/cgroup.controllers").exists() else 1,
+        "cgroup": cgroup,
+        # kubeadm refuses cgroup v1, and cannot read the build options of the kernel in a container.
+        "ignored_preflight_errors": ["Swap", *(["SystemVerification"] if container or cgroup == 1 else [])],
         "oom_score": has_capability(read(Path("/proc/1/status")), CAP_SYS_RESOURCE),
         "address": address,
         "addresses": list(interfaces),

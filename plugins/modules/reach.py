@@ -32,13 +32,6 @@ foreign:
   returned: when the task failed because of them
   type: list
   elements: dict
-  sample:
-    - apiVersion: apiregistration.k8s.io/v1
-      kind: APIService
-      namespace: ''
-      name: v1beta1.metrics.k8s.io
-      owner: was made with kubectl-client-side-apply
-      role: metrics_server
 found:
   description: Facts of the machine.
   returned: when a machine answered

@@ -11,12 +11,8 @@ description:
   - M(kubescale.fleet.rollback) goes back to one of them.
   - Runs on the controller, in Ansible's own process.
 extends_documentation_fragment:
-  - kubescale.fleet.attributes
-  - kubescale.fleet.cluster
-  - kubescale.fleet.cluster.components
-  - kubescale.fleet.cluster.context
-  - kubescale.fleet.cluster.sets
-  - kubescale.fleet.document
+  [kubescale.fleet.attributes, kubescale.fleet.cluster, kubescale.fleet.cluster.components,
+   kubescale.fleet.cluster.context, kubescale.fleet.cluster.sets, kubescale.fleet.document]
 """
 
 EXAMPLES = r"""

@@ -40,11 +40,9 @@ attributes:
   check_mode:
     support: full
     description: Uses the server's dry run.
-  diff_mode:
-    support: full
-    description: Before and after of every object that changes; values of Secrets are redacted.
 extends_documentation_fragment:
-  [kubescale.fleet.cluster, kubescale.fleet.cluster.context, kubescale.fleet.cluster.sets, kubescale.fleet.cluster.wait]
+  [kubescale.fleet.attributes.objects, kubescale.fleet.cluster, kubescale.fleet.cluster.context,
+   kubescale.fleet.cluster.sets, kubescale.fleet.cluster.wait]
 """
 
 EXAMPLES = r"""

@@ -14,9 +14,6 @@ description:
   - Skips a Prometheus that is not ready yet. If it starts without the jobs, the task that waits for autoscalers loads
     them, M(kubescale.fleet.apply_set_ready) or M(kubescale.fleet.apply_set).
   - Runs in the controller's own process; nothing is sent to a machine.
-  check_mode:
-    support: full
-    description: Reports the pods that would be changed.
 options:
   definition:
     description:

@@ -13,9 +13,6 @@ description:
   - C(openssl) 3.0 or newer signs a new certificate with the cluster's CA, C(/etc/kubernetes/pki/ca.key), on the host of
     the task. The host must be a control plane made by kubeadm, so delegate the task. The CA's key is not copied. The
     task does not connect to the host while the certificate is valid.
-  check_mode:
-    support: full
-    description: Does the same, because the module stores nothing.
 options:
   name:
     description:

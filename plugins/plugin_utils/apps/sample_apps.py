@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import yaml
 
-from ..artifacts.pins import ArtifactError
+from ..artifacts.pins import ArtifactError, versioned_pins
 from ..common.paths import COLLECTION
 from ..common.text import suggestion
 from ..common.yaml_io import YAML_LOADER
@@ -25,6 +25,15 @@ def catalogue() -> dict[str, dict[str, Any]]:
     """Return all sample apps by name, from the variables of role sample_apps."""
     text = (COLLECTION / "roles" / "sample_apps" / "vars" / "main.yml").read_text(encoding="utf-8")
     return yaml.load(text, YAML_LOADER)["__sample_apps_catalogue"]  # noqa: S506 - a safe loader
+
+
+def pins_of(variables: Mapping[str, Any] | None, templar: Any) -> dict[str, Any]:  # noqa: ANN401
+    """Return the pins in the versions of a cluster's ``artifacts_versions``, with those of all sample apps.
+
+    Raise ArtifactError if the variable is wrong.
+    """
+    setting = (variables or {}).get("artifacts_versions")
+    return versioned_pins(templar.template(setting) if setting else {}, catalogue())
 
 
 def sample_app_names(value: object) -> list[str]:

@@ -101,6 +101,8 @@ class Cluster(NamedTuple):
     present: list[str]
     #: Those of them for which a Prometheus without operator has a job.
     jobs: list[str]
+    #: Those of them that have a monitor of the Prometheus operator.
+    monitors: list[str]
     #: Namespace of each role's pods, as `shared_namespaces` of `apply_set` takes it.
     namespaces: dict[str, dict[str, Any]]
 
@@ -119,9 +121,11 @@ def describe_cluster(variables: Mapping[str, Any], template: Callable[[Any], Any
         present.remove("metrics_server")
     # On a cluster that existed before, certificates of aggregated APIs have a CA that no pod knows.
     existing = value("cluster_existing", False)
+    jobs = [one.role for one in mine if one.role in present and one.has_job and not (existing and one.serves)]
+    prometheus = flavor if "prometheus" in present else ""
     return Cluster(
         flavor=flavor,
-        prometheus=flavor if "prometheus" in present else "",
+        prometheus=prometheus,
         prometheus_host=f"{PROMETHEUS_SERVICES[flavor]}.{NAMESPACES[flavor]}.svc",
         scrape_interval=int(value("prometheus_scrape_interval", 15)),
         high_availability=boolean(value("high_availability", False), strict=False),
@@ -129,7 +133,8 @@ def describe_cluster(variables: Mapping[str, Any], template: Callable[[Any], Any
         external_metrics=value("external_metrics_owner", "adapter") == "adapter",
         adopt=check_type_list(value("adopt", [])),
         present=present,
-        jobs=[one.role for one in mine if one.role in present and one.has_job and not (existing and one.serves)],
+        jobs=jobs,
+        monitors=jobs if prometheus == OPERATOR else [],
         namespaces={
             component.role: {
                 "name": component.namespace,

@@ -150,6 +150,7 @@ def digest_of(places: Iterable[Path], *others: object) -> str:
 # -- the order ---------------------------------------------------------------------------------------------------------
 
 
+@dataclass
 class Rollout:
     """One rollout. It updates ``state`` and calls ``save`` with it before and after every step.
 
@@ -157,25 +158,14 @@ class Rollout:
     work.
     """
 
-    def __init__(
-        self,
-        state: dict[str, Any],
-        work: Work,
-        undo: Work,
-        save: Callable[[Mapping[str, Any]], None],
-        say: Callable[[str], None] = lambda text: None,
-        wanted: Callable[[], bool] = lambda: True,
-        stop: Callable[[], None] = lambda: None,
-        now: Callable[[], float] = time.time,
-    ) -> None:
-        self.state = state
-        self._work = work
-        self._undo = undo
-        self._save = save
-        self._say = say
-        self._wanted = wanted
-        self._stop = stop
-        self._now = now
+    state: dict[str, Any]
+    work: Work
+    undo: Work
+    save: Callable[[Mapping[str, Any]], None]
+    say: Callable[[str], None] = lambda text: None
+    wanted: Callable[[], bool] = lambda: True
+    stop: Callable[[], None] = lambda: None
+    now: Callable[[], float] = time.time
 
     def run(self, rings: Sequence[Ring]) -> str:
         """Run all rings in order; return done, halted or interrupted.
@@ -187,8 +177,8 @@ class Rollout:
             result = self._work_on(ring)
             if result != "done":
                 break
-        self.state |= {"result": result, "ended": self._now()}
-        self._save(self.state)
+        self.state |= {"result": result, "ended": self.now()}
+        self.save(self.state)
         return result
 
     def _work_on(self, ring: Ring) -> str:
@@ -202,7 +192,7 @@ class Rollout:
                 try:
                     while go_on and waiting and len(running) < ring.parallel:
                         target = waiting[0]
-                        self._note(target.name, state="running", started=self._now())
+                        self._note(target.name, state="running", started=self.now())
                         running[pool.submit(self._one, ring, waiting.pop(0))] = target
                 except Exception as error:
                     problem = error
@@ -212,15 +202,15 @@ class Rollout:
                 for future in ended:
                     outcome, state = future.result()
                     failures += outcome.state == "failed"
-                    entry = {"state": state, "ended": self._now(), "seconds": round(outcome.seconds, 1)}
+                    entry = {"state": state, "ended": self.now(), "seconds": round(outcome.seconds, 1)}
                     entry |= {"changed": outcome.changed, "reason": outcome.reason}
                     try:
                         self._note(running.pop(future).name, **entry)
                     except Exception as error:
                         problem = error
-                if wanted and not self._wanted():
+                if wanted and not self.wanted():
                     wanted = False
-                    self._stop()
+                    self.stop()
         if problem:
             raise problem
         if not wanted:
@@ -230,28 +220,28 @@ class Rollout:
     def _one(self, ring: Ring, target: Target) -> tuple[Outcome, str]:
         """Change a cluster, and roll it back if it failed and the ring has ``roll_back``. Runs in its own thread."""
         title = f"ring {ring.number} {target.name}:"
-        self._say(f"{title} started")
-        outcome = self._work(ring, target)
+        self.say(f"{title} started")
+        outcome = self.work(ring, target)
         took = f"after {outcome.seconds:.0f} s, changed={outcome.changed}"
         if outcome.state == "passed":
-            self._say(f"{title} passed {took}")
+            self.say(f"{title} passed {took}")
         if outcome.state != "failed":
             return outcome, outcome.state
-        self._say(f"{title} failed {took}: {outcome.reason}")
-        if not ring.roll_back or not self._wanted():
+        self.say(f"{title} failed {took}: {outcome.reason}")
+        if not ring.roll_back or not self.wanted():
             return outcome, "failed"
-        self._say(f"{title} rollback started")
-        undone = self._undo(ring, target)
+        self.say(f"{title} rollback started")
+        undone = self.undo(ring, target)
         if undone.state == "passed":
-            self._say(f"{title} rolled back after {undone.seconds:.0f} s, changed={undone.changed}")
+            self.say(f"{title} rolled back after {undone.seconds:.0f} s, changed={undone.changed}")
             return outcome, "rolled back"
         reason = f"{outcome.reason}; rollback failed: {undone.reason}"
-        self._say(f"{title} rollback failed: {undone.reason}")
+        self.say(f"{title} rollback failed: {undone.reason}")
         return Outcome("failed", outcome.changed, outcome.seconds, reason), "failed"
 
     def _note(self, name: str, **entry: object) -> None:
         self.state["clusters"][name] |= entry
-        self._save(self.state)
+        self.save(self.state)
 
 
 def record_of(state: Mapping[str, Any], records: Iterable[Record]) -> Record:

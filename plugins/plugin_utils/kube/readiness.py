@@ -102,9 +102,11 @@ def _deployment(obj: Mapping[str, Any]) -> Verdict:
         return Verdict(False, f"{updated} of {wanted} replicas are of the newest version{_trouble(obj)}")
     if total > updated:
         return Verdict(False, f"{total - updated} old replicas are still there")
-    if available < wanted:
-        return Verdict(False, f"{available} of {wanted} replicas are available{_trouble(obj)}")
-    return READY
+    return _available(available, wanted, trouble=_trouble(obj))
+
+
+def _available(available: int, wanted: int, noun: str = "replicas", trouble: str = "") -> Verdict:
+    return READY if available >= wanted else Verdict(False, f"{available} of {wanted} {noun} are available{trouble}")
 
 
 def _trouble(obj: Mapping[str, Any]) -> str:
@@ -123,9 +125,7 @@ def _daemon_set(obj: Mapping[str, Any]) -> Verdict:
     rolling = obj["spec"].get("updateStrategy", {}).get("type", "RollingUpdate") == "RollingUpdate"
     if rolling and (updated := status.get("updatedNumberScheduled", 0)) < wanted:
         return Verdict(False, f"{updated} of {wanted} pods are of the newest version")
-    if available < wanted:
-        return Verdict(False, f"{available} of {wanted} pods are available")
-    return READY
+    return _available(available, wanted, "pods")
 
 
 def _stateful_set(obj: Mapping[str, Any]) -> Verdict:
@@ -139,16 +139,14 @@ def _stateful_set(obj: Mapping[str, Any]) -> Verdict:
         updated = status.get("updatedReplicas", 0)
         if status.get("currentRevision") != status.get("updateRevision") and updated < to_update:
             return Verdict(False, f"{updated} of {to_update} replicas are of the newest version")
-    if available < wanted:
-        return Verdict(False, f"{available} of {wanted} replicas are available")
-    return READY
+    return _available(available, wanted)
 
 
 def _replica_set(obj: Mapping[str, Any]) -> Verdict:
     if stale := _stale(obj):
         return stale
     wanted, available = obj["spec"].get("replicas", 1), status_of(obj).get("availableReplicas", 0)
-    return READY if available >= wanted else Verdict(False, f"{available} of {wanted} replicas are available")
+    return _available(available, wanted)
 
 
 def _job(obj: Mapping[str, Any]) -> Verdict:
