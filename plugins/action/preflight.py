@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -20,8 +21,9 @@ from ..plugin_utils.common.entry import Findings
 from ..plugin_utils.common.origin import TEMPLATES_ALLOWED, where_in, where_set
 from ..plugin_utils.common.paths import COLLECTION
 from ..plugin_utils.common.text import first_names
-from ..plugin_utils.fleet import preflight
-from ..plugin_utils.fleet.preflight import Setting
+from ..plugin_utils.fleet import preflight, relations
+from ..plugin_utils.fleet.alerting import check_alerting
+from ..plugin_utils.fleet.values import Setting, check_option, value_problem
 
 # Roles that run on machines, with the group they run on; the others run on the hosts of the clusters' APIs.
 MACHINE_ROLES = {"node_prep": "nodes", "control_plane": "control_plane", "worker": "workers"}
@@ -30,49 +32,84 @@ NAMED_HOSTS = 4
 # Checks of one cluster's variables that types cannot express: the check, and its arguments in order.
 CHECKS: tuple[tuple[Callable[..., list[str]], tuple[str, ...]], ...] = (
     (preflight.check_artifact_images, ("artifacts_images", "artifacts_versions")),
-    (preflight.check_alerting, ("alertmanager_receiver", "alertmanager_config")),
-    (preflight.check_resolution, ("metrics_server_resolution",)),
-    (preflight.check_volume, ("prometheus_flavor", "prometheus_storage_class", "prometheus_replicas")),
+    (relations.check_bundle, ("artifacts_source", "artifacts_bundle")),
+    (check_alerting, ("alertmanager_receiver", "alertmanager_config")),
+    (relations.check_volume, ("prometheus_flavor", "prometheus_storage_class", "prometheus_replicas")),
     (preflight.check_sample_apps, ("sample_apps",)),
-    (preflight.check_order, ("prometheus_adapter_relist_interval", "prometheus_adapter_max_age")),
-    *((preflight.check_least, (name,)) for name in preflight.LEAST),
+    (relations.check_order, ("prometheus_adapter_relist_interval", "prometheus_adapter_max_age")),
+    *(
+        (relations.check_less, (f"{role}_certificate_renew_before_days", f"{role}_certificate_days"))
+        for role in ("metrics_server", "prometheus_adapter")
+    ),
+    (relations.check_node_ports, ("demo_app_node_port", "prometheus_node_port", "grafana_node_port")),
+    (relations.check_owner, ("resource_metrics_owner", "prometheus_adapter_state")),
+    (relations.check_owner, ("external_metrics_owner", "prometheus_adapter_state")),
 )
 NETWORKS = ("control_plane_pod_network", "control_plane_service_network")
 # Variables of the artifact source. Machines and API hosts use them.
 ARTIFACTS = ("artifacts_source", "artifacts_mirrors", "artifacts_versions")
 # Variables that hold a machine's address.
 ADDRESSES = ("ansible_host", "node_prep_address", "sandbox_address")
+# Variables that Ansible needs to connect, before there are facts.
+CONNECTION = ("ansible_host", "ansible_port")
 # Variables of roles in the constants above; a test proves that they exist.
 CHECKED = {name for _unused, names in CHECKS for name in names} | set(NETWORKS) | set(ARTIFACTS)
+
+
+#: What a template may use that only later tasks know.
+LATER = re.compile(r"'(kubescale_machine|ansible_facts|ansible_\w+)' is undefined")
+
+
+def reason_of(error: AnsibleError) -> str:
+    """Return why a template cannot be resolved, on one line."""
+    return " ".join(str(getattr(error, "message", None) or error).split())
 
 
 class HostVariables:
     """The variables of one host as roles see them: the inventory's variables over the defaults of the roles."""
 
-    def __init__(self, raw: Mapping[str, Any], options: Mapping[str, Mapping[str, Any]], loader: DataLoader) -> None:
+    def __init__(
+        self,
+        raw: Mapping[str, Any],
+        options: Mapping[str, Mapping[str, Any]],
+        loader: DataLoader,
+        hostvars: Mapping[str, Any],
+    ) -> None:
         self.raw = raw
+        self._checked: dict[str, tuple[Setting | None, list[str]]] = {}
         # In ansible-core 2.18 numbers have no origin, but the names of variables have one.
         self._names = {name: name for name in raw}
         self._options = options
         self._defaults = {name: option["default"] for name, option in options.items() if "default" in option}
-        self._templar = Templar(loader=loader, variables={**self._defaults, **raw})
+        self._templar = Templar(loader=loader, variables={**self._defaults, **raw, "hostvars": hostvars})
 
     def get(self, name: str) -> Setting | None:
         """Return a variable as roles see it; None if it is not set or depends on a later task."""
         return self.checked(name)[0]
 
     def checked(self, name: str) -> tuple[Setting | None, list[str]]:
-        """Return a variable, and the errors that its argument spec reports."""
+        """Return a variable, and the errors about its template and its value."""
+        if name not in self._checked:
+            self._checked[name] = self._check(name)
+        return self._checked[name]
+
+    def _check(self, name: str) -> tuple[Setting | None, list[str]]:
         source = self.raw if name in self.raw else self._defaults
         if name not in source:
             return None, []
+        place = where_set(source[name]) or where_set(self._names[name]) if source is self.raw else "default"
+        option = self._options.get(name, {})
         try:
             value = self._templar.template(source[name])
-        except AnsibleError:
-            return None, []
-        place = where_set(source[name]) or where_set(self._names[name]) if source is self.raw else "default"
+        except AnsibleError as error:
+            reason = reason_of(error)
+            if source is self._defaults or (LATER.search(reason) and name not in CONNECTION):
+                return None, []
+            shown = "(hidden)" if option.get("no_log") else getattr(source[name], "_ciphertext", source[name])
+            return None, [f"{Setting(name, shown, place)}: cannot be resolved: {reason}"]
         setting = Setting(name, value, place)
-        return preflight.check_option(setting, self._options[name]) if name in self._options else (setting, [])
+        problem = value_problem(name, value) if name in ADDRESSES else ""
+        return check_option(setting, option) if option else (setting, [f"{setting}: {problem}"] if problem else [])
 
     def default(self, name: str) -> str:
         """Return the default of a variable as roles see it."""
@@ -131,7 +168,7 @@ class ActionModule(Action):
         every_option |= {name: option for options in roles.values() for name, option in options.items()}
         groups: dict[str, list[str]] = variables["groups"]
         hosts = {
-            name: HostVariables(variables["hostvars"].raw_get(name), every_option, self._loader)
+            name: HostVariables(variables["hostvars"].raw_get(name), every_option, self._loader, variables["hostvars"])
             for name in sorted(variables["ansible_play_hosts_all"])
         }
         problems = Problems()
@@ -185,7 +222,7 @@ class ActionModule(Action):
         """Check the names of all variables, and the values of variables that the roles of this host use."""
         wheres = {name: where_set(value) or where_set(name) for name, value in host.raw.items()}
         wrong = list(preflight.check_names(host.raw, roles, wheres).values())
-        for name in preflight.SHARED_VARIABLES.keys() & host.raw.keys():
+        for name in {*preflight.SHARED_VARIABLES, *ADDRESSES, *CONNECTION} & host.raw.keys():
             wrong += host.checked(name)[1]
         for role, options in roles.items():
             if MACHINE_ROLES.get(role, API_GROUP) not in mine:
@@ -237,7 +274,7 @@ class ActionModule(Action):
                 for setting in host.all(name):
                     port = host.get("ansible_port") if name == "ansible_host" else None
                     known[machine] = replace(setting, value=f"{setting.value}:{port.value}") if port else setting
-            wrong += preflight.check_distinct(known)
+            wrong += relations.check_distinct(known)
         return wrong
 
     @staticmethod
@@ -249,6 +286,10 @@ class ActionModule(Action):
         others = [host for host in machines.values() if host.get("sandbox_address") is None]
         addresses = [setting for host in others for setting in host.all("ansible_host", "node_prep_address")]
         for host in machines.values():
-            ranges = [*host.all(*NETWORKS), *preflight.sandbox_ranges(sandbox)]
-            wrong += [text for text in preflight.check_networks(ranges, addresses) if text not in wrong]
+            networks = host.all(*NETWORKS)
+            ranges = [*networks, *relations.sandbox_ranges(sandbox)]
+            found = relations.check_networks(ranges, addresses)
+            for network in networks:
+                found += relations.check_range(len(machines), network)
+            wrong += [text for text in found if text not in wrong]
         return wrong

@@ -33,14 +33,9 @@ from ..plugin_utils.fleet.child_runs import (
     child_options,
     tag_options,
 )
-from ..plugin_utils.fleet.preflight import (
-    LEAST,
-    SHARED_VARIABLES,
-    Setting,
-    check_least,
-    check_option,
-)
+from ..plugin_utils.fleet.preflight import SHARED_VARIABLES
 from ..plugin_utils.fleet.rollout import Ring, Rollout, RolloutError, Target
+from ..plugin_utils.fleet.values import Setting, check_option
 
 #: Folders of the collection that determine the work of a run.
 PARTS = ("files", "playbooks", "plugins", "roles")
@@ -184,7 +179,6 @@ def rings_of(hosts: Mapping[str, Mapping[str, Any]]) -> list[Ring]:
         terms: dict[str, Any] = {}
         for name, default in {**RING_DEFAULTS, TIMEOUT: Target.timeout}.items():
             setting, problems = check_option(Setting(name, known.get(name, default)), SHARED_VARIABLES[name])
-            problems += check_least(setting) if name in LEAST else []
             terms[name] = setting.value
             wrong += [f"{problem} [{host}]" for problem in problems]
         first, others = terms_of.setdefault(number, (host, terms))

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 from ansible_collections.kubescale.fleet.plugins.action import preflight as action
 from ansible_collections.kubescale.fleet.plugins.action import reach
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet import preflight
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.preflight import Setting
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet import alerting, preflight, relations, values
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.values import Setting
 
 ROLES: dict[str, dict[str, Any]] = {
     "hpa": {"hpa_apps": {"type": "list"}, "hpa_max_replicas": {"type": "int"}},
@@ -52,8 +52,8 @@ def test_removed_variables_name_what_replaced_them(name: str, instead: str) -> N
 
 
 def test_replacements_of_removed_variables_are_accepted() -> None:
-    assert preflight.check_option(Setting("adopt", "hpa,grafana"), preflight.SHARED_VARIABLES["adopt"])[1] == []
-    assert preflight.check_option(Setting("adopt", ["hpas"]), preflight.SHARED_VARIABLES["adopt"])[1] != []
+    assert values.check_option(Setting("adopt", "hpa,grafana"), preflight.SHARED_VARIABLES["adopt"])[1] == []
+    assert values.check_option(Setting("adopt", ["hpas"]), preflight.SHARED_VARIABLES["adopt"])[1] != []
     versions, images = Setting("artifacts_versions", {}), Setting("artifacts_images", {"grafana": "a b"}, "all.yml:3")
     [text] = preflight.check_artifact_images(images, versions)
     assert text.startswith("artifacts_images.grafana = 'a b'")
@@ -83,16 +83,16 @@ def test_names_that_are_well(name: str) -> None:
 
 
 def test_option_is_checked_and_comes_in_the_type_of_the_role() -> None:
-    typed, wrong = preflight.check_option(Setting("x", "7", "here"), {"type": "int"})
+    typed, wrong = values.check_option(Setting("x", "7", "here"), {"type": "int"})
     assert (typed, wrong) == (Setting("x", 7, "here"), [])
-    _, wrong = preflight.check_option(Setting("x", "seven", "here"), {"type": "int"})
+    _, wrong = values.check_option(Setting("x", "seven", "here"), {"type": "int"})
     assert wrong[0].startswith("x = 'seven' (here): ")
-    _, wrong = preflight.check_option(Setting("x", "maybe"), {"choices": ["present", "absent"]})
+    _, wrong = values.check_option(Setting("x", "maybe"), {"choices": ["present", "absent"]})
     assert "one of: present, absent" in wrong[0]
 
 
 def test_option_that_is_secret_is_not_shown() -> None:
-    _, wrong = preflight.check_option(Setting("x", "hunter2"), {"type": "int", "no_log": True})
+    _, wrong = values.check_option(Setting("x", "hunter2"), {"type": "int", "no_log": True})
     assert len(wrong) == 1
     assert "hunter2" not in wrong[0]
 
@@ -116,27 +116,27 @@ def test_version() -> None:
     ],
 )
 def test_networks(ranges: list[str], text: str | None) -> None:
-    wrong = preflight.check_networks([Setting(f"n{number}", value) for number, value in enumerate(ranges)])
+    wrong = relations.check_networks([Setting(f"n{number}", value) for number, value in enumerate(ranges)])
     assert wrong == [] if text is None else [line for line in wrong if text in line]
 
 
 def test_machine_inside_a_pod_range() -> None:
     addresses = [Setting("ansible_host", "10.244.1.1"), Setting("ansible_host", "cp.example.com")]
-    (wrong,) = preflight.check_networks([Setting("pods", "10.244.0.0/16")], addresses)
+    (wrong,) = relations.check_networks([Setting("pods", "10.244.0.0/16")], addresses)
     assert wrong.startswith("ansible_host = '10.244.1.1': is an address inside pods")
 
 
 def test_same_address_twice() -> None:
     settings = {name: Setting("sandbox_address", value) for name, value in {"a": "::1", "b": "::1", "c": "::2"}.items()}
-    (wrong,) = preflight.check_distinct(settings)
+    (wrong,) = relations.check_distinct(settings)
     assert "a and b have the same" in wrong
 
 
 def test_sandbox_machines_are_in_a_network_that_pods_do_not_have() -> None:
     addresses = [Setting("sandbox_address", value, value) for value in ("10.89.77.11", "10.89.77.12", "here")]
-    ranges = preflight.sandbox_ranges(addresses)
+    ranges = relations.sandbox_ranges(addresses)
     assert [setting.value for setting in ranges] == ["10.89.77.0/24", "here"]
-    wrong = preflight.check_networks([Setting("pods", "10.89.0.0/16"), *ranges])
+    wrong = relations.check_networks([Setting("pods", "10.89.0.0/16"), *ranges])
     assert [line.partition(":")[0] for line in wrong] == ["sandbox_address = 'here' (here)", "pods = '10.89.0.0/16'"]
 
 
@@ -168,7 +168,7 @@ def test_inventory_by_hand_without_cluster_variables() -> None:
 def test_kubeconfig_that_is_none(tmp_path: Path) -> None:
     file = tmp_path / "kubeconfig"
     setting = Setting("cluster_kubeconfig", str(file))
-    assert "does not exist" in preflight.check_kubeconfig_file(setting)[0]
+    assert "there is no such file" in preflight.check_kubeconfig_file(setting)[0]
     file.write_text("hello: world\n")
     assert "is not a kubeconfig" in preflight.check_kubeconfig_file(setting)[0]
     file.write_text(
@@ -223,13 +223,6 @@ def test_which_roles_a_run_selects(run_tags: list[str], skip_tags: list[str], se
     assert reach.is_selected("metrics_server", run_tags, skip_tags) == selected
 
 
-def test_metrics_server_reads_no_more_often_than_it_starts_with():
-    assert preflight.check_resolution(Setting("metrics_server_resolution", 10)) == []
-    (said,) = preflight.check_resolution(Setting("metrics_server_resolution", 9))
-    assert "metrics_server_resolution = 9" in said
-    assert "10 or more" in said
-
-
 @pytest.mark.parametrize(
     ("name", "good", "bad"),
     [
@@ -242,8 +235,8 @@ def test_variables_of_a_cluster_that_belong_to_no_role_have_values_that_are_allo
     name: str, good: str, bad: str
 ) -> None:
     option = preflight.SHARED_VARIABLES[name]
-    assert preflight.check_option(Setting(name, good), option)[1] == []
-    (wrong,) = preflight.check_option(Setting(name, bad, "all.yml:3"), option)[1]
+    assert values.check_option(Setting(name, good), option)[1] == []
+    (wrong,) = values.check_option(Setting(name, bad, "all.yml:3"), option)[1]
     assert wrong.startswith(f"{name} = '{bad}' (all.yml:3): ")
     assert all(choice in wrong for choice in option.get("choices", []))
 
@@ -280,7 +273,7 @@ def test_whoever_is_told_of_alerts_is_checked_and_never_shown(
     receiver: dict[str, Any], config: dict[str, Any], said: str | None
 ) -> None:
     settings = Setting("alertmanager_receiver", receiver), Setting("alertmanager_config", config)
-    wrong = preflight.check_alerting(*settings)
+    wrong = alerting.check_alerting(*settings)
     if said is None:
         assert wrong == []
         return
@@ -305,6 +298,6 @@ def test_one_volume_is_for_one_prometheus(flavor: str, storage_class: str, repli
         Setting("prometheus_storage_class", storage_class),
         Setting("prometheus_replicas", replicas),
     ]
-    found = preflight.check_volume(*settings)
+    found = relations.check_volume(*settings)
     assert (found == []) == allowed
     assert all("prometheus_storage_class = 'fast'" in text and "prometheus_replicas = 2" in text for text in found)

@@ -16,12 +16,8 @@ import yaml
 from ansible_collections.kubescale.fleet.plugins.inventory.clusters import read_clusters
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import load_pins
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.references import pod_images
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.preflight import (
-    MACHINE_VARIABLES,
-    SHARED_VARIABLES,
-    Setting,
-    check_option,
-)
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.preflight import MACHINE_VARIABLES, SHARED_VARIABLES
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.values import Setting, check_option
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.health.chain import ALL, CAUSES
 from markdown_it import MarkdownIt
 from markdown_it.token import Token
