@@ -66,6 +66,7 @@ clusters:
     kubeconfig: managed.kubeconfig
 """
 
+import functools
 import importlib.metadata
 import os
 import re
@@ -73,18 +74,27 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
+from weakref import WeakKeyDictionary
 
+from ansible import constants
 from ansible.errors import AnsibleParserError
 from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.inventory import BaseInventoryPlugin
 
 from ..plugin_utils.common.entry import Findings, Node, Source
+from ..plugin_utils.common.origin import where_failed, where_in
 from ..plugin_utils.fleet.clusters import CLUSTER_VARIABLES
 
 REQUIREMENTS = Path(__file__).resolve().parents[2] / "meta" / "requirements.txt"
 FILE_NAMES = ("clusters.yml", "clusters.yaml")
+#: Ansible's exit status for an inventory or playbook that cannot be read.
+PARSER_ERROR = 4
+#: Extensions of files beside a clusters.yml that nobody takes for an inventory.
+TEXTS = (".md", ".txt", ".rst", ".orig", ".cfg", ".retry", ".kubeconfig", ".pyc", ".pyo", ".swp", ".bak")
+#: The file of each cluster, by inventory.
+FILES_OF: WeakKeyDictionary[InventoryData, dict[str, str]] = WeakKeyDictionary()
 TOP_KEYS = ("plugin", "clusters")
 CLUSTER_KEYS = ("environment", "ring", "control_plane", "workers", "kubeconfig")
 RESERVED = ("all", "ungrouped", "localhost", "nodes", "workers", "clusters")
@@ -250,14 +260,41 @@ def name_conflicts(clusters: Sequence[Cluster]) -> Iterator[str]:
 def read_clusters(config: Mapping[str, Any]) -> tuple[list[str], list[Cluster]]:
     """Return all errors in the content of a clusters.yml, and its clusters."""
     findings = Findings()
-    file = Node(config, "", Source(""), findings)
+    file = Node(config, "", Source("", where=functools.partial(where_in, config)), findings)
     file.is_mapping(TOP_KEYS)
     content = file.get("clusters")
     if not isinstance(content.value, Mapping) or not content.value:
         content.reject("must be a mapping of cluster name to its machines or kubeconfig")
         return findings.errors, []
-    clusters = [read_cluster(str(name), content.get(name)) for name in content.value]
+    clusters = []
+    for name in content.value:
+        if not isinstance(name, str):
+            content.get(name).reject(f"{name!r} is not text; quote the name", show=False)
+        clusters.append(read_cluster(str(name), content.get(name)))
     return [*findings.errors, *name_conflicts(clusters)], clusters
+
+
+def lacks_plugin(content: object) -> bool:
+    """Return whether a file has clusters and not the key `plugin`. Other files are inventories of other plugins."""
+    clusters = content.get("clusters") if isinstance(content, Mapping) and "plugin" not in content else None
+    entries = clusters.values() if isinstance(clusters, Mapping) else ()
+    return any(isinstance(entry, Mapping) and set(entry) & {*CLUSTER_KEYS} for entry in entries)
+
+
+def left_out(folder: Path) -> list[str]:
+    """Return the files of a folder that Ansible would read as an inventory if its configuration did not leave them out.
+
+    Files that are never meant as one, such as pages of text, are not among them.
+    """
+    patterns = [re.compile(pattern) for pattern in constants.INVENTORY_IGNORE_PATTERNS]
+    extensions = set(constants.INVENTORY_IGNORE_EXTS) - {*TEXTS}
+    return sorted(
+        file.name
+        for file in folder.iterdir()
+        if file.is_file()
+        and not file.name.startswith(".")
+        and (file.suffix in extensions or any(pattern.search(file.name) for pattern in patterns))
+    )
 
 
 class InventoryModule(BaseInventoryPlugin):
@@ -268,13 +305,16 @@ class InventoryModule(BaseInventoryPlugin):
 
     def verify_file(self, path: str) -> bool:
         """Accept only files named clusters.yml (or .yaml), so that other inventory files can be in the same folder."""
+        if Path(path).name in ("cluster.yml", "cluster.yaml"):
+            self.display.warning(f"{os.path.relpath(path)}: is not read as {self.NAME}; name it {FILE_NAMES[0]}")
         return bool(super().verify_file(path)) and Path(path).name in FILE_NAMES
 
     def parse(self, inventory: InventoryData, loader: DataLoader, path: str, cache: bool = True) -> None:
         """Fill the inventory.
 
         Raises:
-            AnsibleParserError: The message names the file and every wrong key.
+            SystemExit: The file is wrong. A message named it and every wrong key.
+            AnsibleParserError: Packages are missing, or the file belongs to another plugin.
         """
         super().parse(inventory, loader, path, cache)
         # Checked here, because Ansible reports a plugin that cannot be imported as a bug, in the middle of a run.
@@ -283,10 +323,23 @@ class InventoryModule(BaseInventoryPlugin):
                 f"{sys.executable} lacks Python packages of this collection: {', '.join(missing)}. "
                 f"Run: {sys.executable} -m pip install --requirement {REQUIREMENTS}"
             )
+        file = os.path.relpath(path)
+        try:
+            content = loader.load_from_file(path, cache="none")
+        except AnsibleParserError as error:
+            self._refuse(path, [" ".join(f"{error} ({where_failed(error)})".split())])
+        if lacks_plugin(content):
+            self._refuse(path, [f"must have the line plugin: {self.NAME}"])
         config = self._read_config_data(path)
         errors, clusters = read_clusters(config)
+        files = FILES_OF.setdefault(inventory, {})
+        for cluster in clusters:
+            if (other := files.setdefault(cluster.name, file)) != file:
+                errors.append(f"clusters.{cluster.name}: is in {other}, too; a cluster stands in one file")
         if errors:
-            raise AnsibleParserError(error_message(os.path.relpath(path), errors))
+            self._refuse(path, errors)
+        if ignored := left_out(Path(path).absolute().parent):
+            self.display.warning(f"{file}: files beside it that are not read as inventories: {', '.join(ignored)}")
         state = Path(self.get_option("state_dir")).absolute()
         for group in ("nodes", "control_plane", "workers", "clusters"):
             inventory.add_group(group)
@@ -296,6 +349,11 @@ class InventoryModule(BaseInventoryPlugin):
         inventory.set_variable("nodes", "ansible_python_interpreter", "/usr/bin/python3")
         for cluster in clusters:
             self._add(cluster, state, Path(path).absolute().parent)
+
+    def _refuse(self, path: str, errors: Sequence[str]) -> NoReturn:
+        """End the program. Ansible would make a warning of an exception, and try its other plugins on the file."""
+        self.display.error(error_message(os.path.relpath(path), errors), wrap_text=False)
+        raise SystemExit(PARSER_ERROR)
 
     def _add(self, cluster: Cluster, state: Path, directory: Path) -> None:
         """Add the groups, hosts and variables of one cluster; ``directory`` contains the inventory file."""

@@ -17,7 +17,8 @@ from typing import Any
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.preflight import RECEIVERS, Setting, check_alerting
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.alerting import RECEIVERS, check_alerting
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.fleet.values import Setting
 
 from tests.rendering import render
 

@@ -33,6 +33,14 @@ def where_set(value: object) -> str:
     return str(origin.description)
 
 
+def where_failed(error: Exception) -> str:
+    """Return file and line that Ansible names in an error, or "" if it names none."""
+    place = getattr(error, "obj", None)
+    if Origin is not None and isinstance(place, Origin) and place.path:
+        return f"{os.path.relpath(place.path)}:{place.line_num}"
+    return where_set(place)
+
+
 def where_in(value: Any, path: str) -> str:  # noqa: ANN401
     """Return file and line of the part at a path such as ``[0].replicas.min``, or of the nearest known part."""
     places = [where_set(value)]

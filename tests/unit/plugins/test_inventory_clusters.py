@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,8 @@ from ansible.inventory.data import InventoryData
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import inventory_loader
 from ansible_collections.kubescale.fleet.plugins.inventory import clusters as plugin
+
+REPOSITORY = Path(__file__).resolve().parents[3]
 
 
 def load(directory: Path, content: object) -> InventoryData:
@@ -185,15 +188,79 @@ def test_good_files_have_no_problems() -> None:
     assert problems({"a": {"control_plane": ["cp.example.com"], "workers": None}}) == []
 
 
-def test_error_names_the_file_and_all_mistakes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def errors(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    said: list[str] = []
+    monkeypatch.setattr("ansible.utils.display.Display.error", lambda _self, text, **_: said.append(text))
+    return said
+
+
+def test_error_names_the_file_the_lines_and_all_mistakes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: list[str]
+) -> None:
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(AnsibleParserError) as error:
+    with pytest.raises(SystemExit) as stop:
         load(tmp_path, wrap({"a": OK | {"ring": -1, "colour": 1}}) | {"cluster": {}})
-    first, *lines = str(error.value).splitlines()
+    assert stop.value.code == 4
+    first, *lines = errors[0].splitlines()
     assert first == "clusters.yml: 3 things are wrong:"
-    assert lines[0].startswith("  cluster: there is no such key; did you mean clusters?")
-    assert lines[1].startswith("  clusters.a.colour: there is no such key")
-    assert lines[2].startswith("  clusters.a.ring = -1: must be")
+    assert lines[0].startswith("  cluster (clusters.yml:8): there is no such key; did you mean clusters?")
+    assert lines[1].startswith("  clusters.a.colour (clusters.yml:7): there is no such key")
+    assert lines[2].startswith("  clusters.a.ring = -1 (clusters.yml:6): must be")
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("clusters: {a: {control_plane: [b]}}\n", "must have the line plugin: kubescale.fleet.clusters"),
+        ("plugin: kubescale.fleet.clusters\nclusters:\n\ta: {}\n", "(clusters.yml:3)"),
+        ("plugin: kubescale.fleet.clusters\nclusters:\n  7: {control_plane: [b]}\n", "7 is not text; quote the name"),
+    ],
+)
+def test_a_file_that_cannot_be_read_ends_the_program(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, errors: list[str], text: str, said: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "clusters.yml").write_text(text)
+    module = inventory_loader.get("kubescale.fleet.clusters")
+    assert module.verify_file(str(tmp_path / "clusters.yml"))
+    with pytest.raises(SystemExit):
+        module.parse(InventoryData(), DataLoader(), str(tmp_path / "clusters.yml"))
+    assert said in errors[0]
+
+
+def test_an_inventory_of_another_plugin_is_left_to_it(tmp_path: Path) -> None:
+    (tmp_path / "clusters.yml").write_text("clusters: {hosts: {a: }}\n")
+    module = inventory_loader.get("kubescale.fleet.clusters")
+    assert module.verify_file(str(tmp_path / "clusters.yml"))
+    with pytest.raises(AnsibleParserError):
+        module.parse(InventoryData(), DataLoader(), str(tmp_path / "clusters.yml"))
+
+
+def test_two_files_with_one_cluster_are_refused(tmp_path: Path, errors: list[str]) -> None:
+    inventory = InventoryData()
+    module = inventory_loader.get("kubescale.fleet.clusters")
+    for name, machine in (("one", "cp1"), ("two", "cp2")):
+        file = tmp_path / name / "clusters.yml"
+        file.parent.mkdir()
+        file.write_text(yaml.safe_dump(wrap({"a": {"control_plane": [machine]}})))
+    assert module.verify_file(str(tmp_path / "one" / "clusters.yml"))
+    module.parse(inventory, DataLoader(), str(tmp_path / "one" / "clusters.yml"))
+    with pytest.raises(SystemExit):
+        module.parse(inventory, DataLoader(), str(tmp_path / "two" / "clusters.yml"))
+    assert "one/clusters.yml, too" in errors[0]
+    assert "cp2" not in inventory.hosts
+
+
+def test_what_is_plainly_no_inventory_is_left_out_and_named(tmp_path: Path) -> None:
+    for name in ("README", "LICENSE", "hosts.json", "clusters.yml.rej", "id.pub", "ca.crt", "notes.md", "hosts.yml"):
+        (tmp_path / name).touch()
+    source = "import sys; sys.path[:0] = ['collections']; from pathlib import Path; from ansible_collections.kubescale"
+    source += ".fleet.plugins.inventory.clusters import left_out; print(left_out(Path(sys.argv[1])))"
+    ran = subprocess.run(
+        [sys.executable, "-c", source, tmp_path], cwd=REPOSITORY, capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "['LICENSE', 'README', 'ca.crt', 'clusters.yml.rej', 'hosts.json', 'id.pub']\n"
 
 
 def test_even_control_planes_are_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
