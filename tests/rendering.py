@@ -16,7 +16,7 @@ from typing import Any
 
 from ansible.parsing.dataloader import DataLoader
 from ansible.template import Templar
-from ansible_collections.kubescale.fleet.plugins.action.preflight import TEMPLATES_ALLOWED
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.origin import TEMPLATES_ALLOWED
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.manifests import parse_definition
 
 from conftest import REPOSITORY

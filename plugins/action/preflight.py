@@ -18,12 +18,11 @@ from ..plugin_utils.apps.model import AppError
 from ..plugin_utils.apps.parse import examine_apps
 from ..plugin_utils.common.action import Action, display
 from ..plugin_utils.common.entry import Findings
-from ..plugin_utils.common.origin import TEMPLATES_ALLOWED, where_in, where_set
-from ..plugin_utils.common.paths import COLLECTION
+from ..plugin_utils.common.origin import where_in, where_set
 from ..plugin_utils.common.text import first_names
 from ..plugin_utils.fleet import preflight, relations
 from ..plugin_utils.fleet.alerting import check_alerting
-from ..plugin_utils.fleet.values import Setting, check_option, value_problem
+from ..plugin_utils.fleet.values import Setting, check_option, role_options, value_problem
 
 # Roles that run on machines, with the group they run on; the others run on the hosts of the clusters' APIs.
 MACHINE_ROLES = {"node_prep": "nodes", "control_plane": "control_plane", "worker": "workers"}
@@ -163,7 +162,7 @@ class ActionModule(Action):
     def act(self, _args: dict[str, Any]) -> dict[str, Any]:
         """Check all hosts of the play, and return all errors together."""
         variables = self.variables
-        roles = self._role_options()
+        roles = role_options(self._loader)
         every_option = dict(preflight.SHARED_VARIABLES)
         every_option |= {name: option for options in roles.values() for name, option in options.items()}
         groups: dict[str, list[str]] = variables["groups"]
@@ -198,14 +197,6 @@ class ActionModule(Action):
         count = "1 thing is" if len(lines) == 1 else f"{len(lines)} things are"
         title = f"{count} wrong, nothing was changed:"
         return {"failed": True, "msg": "\n".join([title, *(f"- {line}" for line in lines)])}
-
-    def _role_options(self) -> dict[str, dict[str, Any]]:
-        """Return the options of every role of the collection: variable to option, by role."""
-        roles = {}
-        for file in sorted(COLLECTION.glob("roles/*/meta/argument_specs.yml")):
-            content = self._loader.load_from_file(str(file), **TEMPLATES_ALLOWED)
-            roles[file.parents[1].name] = content["argument_specs"]["main"].get("options", {})
-        return roles
 
     @staticmethod
     def _check_place(name: str, host: HostVariables, mine: Sequence[str], groups: Mapping[str, list[str]]) -> list[str]:

@@ -74,7 +74,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ansible import context
 from ansible.plugins.callback import CallbackBase
+from ansible.utils.vars import load_extra_vars
 
 from ..plugin_utils.common.runs import run_id
 from ..plugin_utils.common.text import first_names
@@ -91,6 +93,8 @@ if TYPE_CHECKING:
     from ansible.playbook.task import Task
 
 NAMED_CLUSTERS = 4
+#: Ansible's exit status for a wrong command line.
+CLI_ERROR = 5
 # Seconds without a new line after which a run looks as if it hangs.
 LONGEST_SILENCE = 60
 
@@ -175,7 +179,8 @@ class CallbackModule(CallbackBase):
         return [self._cluster(host) for host in hosts if host.name not in self._play._removed_hosts]
 
     def v2_playbook_on_start(self, playbook: Playbook) -> None:
-        """Start the clock and the heartbeat."""
+        """Refuse a wrong command line; start the clock and the heartbeat."""
+        self._check_command_line(playbook)
         self._started = self._shown = self._now()
         self._playbooks += 1
         self._record = RunRecord("", str(getattr(playbook, "_file_name", "")), self._started)
@@ -188,6 +193,28 @@ class CallbackModule(CallbackBase):
         interval = self.get_option("heartbeat")
         if interval > 0:
             threading.Thread(target=self._beat, args=(self._stop, interval), name="phases", daemon=True).start()
+
+    def _check_command_line(self, playbook: Playbook) -> None:
+        """End the program if a variable or tag of the command line is misspelled. An exception would be a warning."""
+        arguments = context.CLIARGS
+        given = {option: arguments.get(option) or () for option in ("tags", "skip_tags", "extra_vars")}
+        if not any(set(value) - {"all"} for value in given.values()):
+            return
+        # Imported late: most runs do without.
+        from ..plugin_utils.fleet import command_line
+        from ..plugin_utils.fleet.values import role_options
+
+        problems = []
+        if given["extra_vars"]:
+            names = load_extra_vars(playbook._loader)
+            problems += command_line.check_variables(names, role_options(playbook._loader))
+        if set(given["tags"]) - {"all"} or given["skip_tags"]:
+            known = command_line.tags_of(playbook)
+            problems += command_line.check_tags("tags", given["tags"], known)
+            problems += command_line.check_tags("skip-tags", given["skip_tags"], known)
+        if problems:
+            self._display.error("\n".join(["Wrong command line, nothing was changed:", *problems]), wrap_text=False)
+            raise SystemExit(CLI_ERROR)
 
     def v2_playbook_on_play_start(self, play: Play) -> None:
         """Remember the play, for the names of its phases."""

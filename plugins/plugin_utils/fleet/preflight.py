@@ -32,6 +32,20 @@ LIKENESS = 0.9
 LIKENESS_WITHIN_ROLE = 0.75
 # Variables of machines that have the prefix of a role and are not options of that role.
 MACHINE_VARIABLES = ("sandbox_address",)
+# Variables of playbooks, which the command line sets.
+PLAYBOOK_VARIABLES = (
+    "app",
+    "component",
+    "detailed_exit",
+    "force_conflicts",
+    "output",
+    "output_file",
+    "report_minutes",
+    "revision",
+    "rollout_restart",
+    "run",
+    "site_ready_timeout",
+)
 # Variables of a cluster that belong to no single role, as options of an argument spec.
 SHARED_VARIABLES: dict[str, dict[str, Any]] = {
     "adopt": {"type": "list", "elements": "str", "choices": list(ROLES)},
@@ -61,7 +75,11 @@ def check_names(
         roles: Options by variable, by role.
         wheres: Place that set a variable, by variable.
     """
-    known = frozenset(itertools.chain.from_iterable(roles.values())) | {*MACHINE_VARIABLES, *SHARED_VARIABLES}
+    known = frozenset(itertools.chain.from_iterable(roles.values())) | {
+        *MACHINE_VARIABLES,
+        *PLAYBOOK_VARIABLES,
+        *SHARED_VARIABLES,
+    }
     errors: dict[str, str] = {}
     for name in names:
         if name in known or name.startswith(("ansible_", "inventory_")) or name in CLUSTER_VARIABLES:

@@ -15,7 +15,10 @@ from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from ansible.module_utils.common.arg_spec import ArgumentSpecValidator
+from ansible.parsing.dataloader import DataLoader
 
+from ..common.origin import TEMPLATES_ALLOWED
+from ..common.paths import COLLECTION
 from ..kube.quantity import quantity
 
 NODE_PORTS = range(30000, 32768)
@@ -155,6 +158,15 @@ def value_problem(name: str, value: object) -> str:
     """Return what is wrong with a value that has the type of its variable, or ""."""
     kind = kind_of(name)
     return "" if kind is None or kind.holds(value) else kind.words
+
+
+def role_options(loader: DataLoader) -> dict[str, dict[str, Any]]:
+    """Return the options of every role of the collection: variable to option, by role."""
+    roles = {}
+    for file in sorted(COLLECTION.glob("roles/*/meta/argument_specs.yml")):
+        content = loader.load_from_file(str(file), **TEMPLATES_ALLOWED)
+        roles[file.parents[1].name] = content["argument_specs"]["main"].get("options", {})
+    return roles
 
 
 def check_option(setting: Setting, option: Mapping[str, Any]) -> tuple[Setting, list[str]]:

@@ -1,0 +1,57 @@
+# Copyright: kubescale founders
+# SPDX-License-Identifier: Apache-2.0
+"""Find misspelled variables and tags on the command line of a run."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Iterator, Mapping
+from typing import Any
+
+from ansible.playbook import Playbook
+from ansible.playbook.block import Block
+
+from ..common.text import suggestion
+from .preflight import check_names
+
+#: Actions that start a child with the tags of the run. The child checks them.
+PASSES_TAGS_ON = ("kubescale.fleet.plan", "kubescale.fleet.rollout")
+#: Tags that Ansible itself gives a meaning.
+SPECIAL_TAGS = frozenset({"all", "always", "never", "tagged", "untagged"})
+
+
+def tags_of(playbook: Playbook) -> set[str] | None:
+    """Return all tags of a playbook, with those of its roles; None if it passes the tags on to another playbook."""
+    tags: set[str] = set()
+    for play in playbook.get_plays():
+        tags.update(play.tags)
+        for item in _items(play.compile()):
+            if getattr(item, "action", "") in PASSES_TAGS_ON:
+                return None
+            tags.update(item.tags)
+    return tags
+
+
+def _items(blocks: Iterable[Any]) -> Iterator[Any]:
+    """Yield blocks and tasks with all that they contain."""
+    for item in blocks:
+        yield item
+        if isinstance(item, Block):
+            yield from _items([*item.block, *item.rescue, *item.always])
+
+
+def check_variables(names: Iterable[str], roles: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return an error for each extra variable that is a misspelled or removed variable of the collection."""
+    given = list(names)
+    return list(check_names(given, roles, dict.fromkeys(given, "command line")).values())
+
+
+def check_tags(option: str, given: Iterable[str], known: Collection[str] | None) -> list[str]:
+    """Return an error for each tag of an option that no task has, so that a run does not skip its work silently."""
+    if known is None:
+        return []
+    allowed = sorted({*known} - SPECIAL_TAGS)
+    return [
+        f"--{option} {tag}: no task has this tag{suggestion(tag, allowed) or '; there are ' + ', '.join(allowed)}"
+        for tag in given
+        if tag not in SPECIAL_TAGS and tag not in known
+    ]
