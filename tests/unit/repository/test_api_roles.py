@@ -196,10 +196,10 @@ def test_an_autoscaled_deployment_leaves_its_replicas_to_the_autoscaler() -> Non
     assert autoscaler["metadata"]["namespace"] == deployment["metadata"]["namespace"]
 
 
-def test_ports_of_nodes_can_be_left_closed() -> None:
+def test_ports_of_nodes_are_closed_by_default() -> None:
     for role in ("prometheus", "grafana", "demo_app"):
-        opened = of_kind(render(role), "Service")
-        closed = of_kind(render(role, **{f"{role}_node_port": 0}), "Service")
+        closed = of_kind(render(role), "Service")
+        opened = of_kind(render(role, **{f"{role}_node_port": 30999}), "Service")
         assert [item["spec"]["type"] for item in opened if "type" in item["spec"]] == ["NodePort"]
         assert [item["spec"]["type"] for item in closed if "type" in item["spec"]] == ["ClusterIP"]
         assert "nodePort" not in yaml.safe_dump(closed)
