@@ -18,13 +18,13 @@ from ..plugin_utils.kube.kubeconfig import read_kubeconfig
 from ..plugin_utils.machines.joining import (
     JoinError,
     JoinToken,
-    ServingCertificates,
     ca_hash,
     endpoint,
     home_kubeconfig,
     is_home,
     missing_settings,
 )
+from ..plugin_utils.machines.kubelet_requests import ServingCertificates
 
 # Settings that a running cluster cannot change: its pods and Services use the networks, and versions need an upgrade.
 FIXED = ("kubernetesVersion", "controlPlaneEndpoint", "networking.podSubnet", "networking.serviceSubnet")

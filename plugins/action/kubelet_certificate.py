@@ -11,7 +11,7 @@ from ..module_utils.services import service_troubles
 from ..plugin_utils.common.errors import FleetError
 from ..plugin_utils.kube.action import ClusterAction
 from ..plugin_utils.kube.client import RESTART
-from ..plugin_utils.machines.joining import LateError, ServingCertificates
+from ..plugin_utils.machines.kubelet_requests import LateError, ServingCertificates
 
 
 class ActionModule(ClusterAction):
