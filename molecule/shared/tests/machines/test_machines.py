@@ -64,3 +64,10 @@ def test_every_machine_is_a_ready_node(api: Cluster, cluster: dict[str, Any]) ->
     assert {
         entry["status"] for item in nodes.values() for entry in item["status"]["conditions"] if entry["type"] == "Ready"
     } == {"True"}
+
+
+def test_control_planes_run_pods_if_there_are_no_workers(api: Cluster, cluster: dict[str, Any]) -> None:
+    taints = {item["metadata"]["name"]: item["spec"].get("taints") or [] for item in api.list("v1", "Node")}
+    for name in cluster["cluster_control_plane"]:
+        keys = {taint["key"] for taint in taints[name]}
+        assert keys == ({"node-role.kubernetes.io/control-plane"} if cluster["cluster_workers"] else set())
