@@ -90,6 +90,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.services import en
 # Absolute: the PATH of sudo (its secure_path) lacks /usr/local/bin on the Red Hat family.
 KUBEADM = Path("/usr/local/bin/kubeadm")
 LOCK = Path("/run/kubescale-kubeadm.lock")
+CONFIG = Path("/run/kubescale-kubeadm.yaml")
 SOCKET = "unix:///run/containerd/containerd.sock"
 # Longer than kubeadm itself waits for a healthy control plane, four minutes.
 LOCK_SECONDS = 300
@@ -161,14 +162,13 @@ class Kubeadm:
         version = version.strip().lstrip("v")
         mark = json.dumps({"cluster": parameters["cluster"], "version": version, "action": parameters["action"]})
         replace_file(STATE / UNFINISHED, mark, 0o600)
-        config = Path("/run/kubescale-kubeadm.yaml")
         # kubeadm reads YAML, which includes JSON. The documents contain the token.
         documents = [json.dumps(complete(document, parameters)) for document in parameters["config"]]
-        replace_file(config, "\n---\n".join(documents), 0o600)
+        replace_file(CONFIG, "\n---\n".join(documents), 0o600)
         options = ["--skip-token-print"] if parameters["action"] == "init" else []
         began = time.time()
-        code, output = self.run(parameters["action"], f"--config={config}", *options)
-        config.unlink(missing_ok=True)
+        code, output = self.run(parameters["action"], f"--config={CONFIG}", *options)
+        CONFIG.unlink(missing_ok=True)
         if code:
             self.module.fail_json(
                 msg=f"kubeadm {parameters['action']} failed. Fix the cause and run again: "
