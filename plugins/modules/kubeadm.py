@@ -92,6 +92,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.services import en
 # Absolute: the PATH of sudo (its secure_path) lacks /usr/local/bin on the Red Hat family.
 KUBEADM = Path("/usr/local/bin/kubeadm")
 LOCK = Path("/run/kubescale-kubeadm.lock")
+CONFIG = Path("/run/kubescale-kubeadm.yaml")
 SOCKET = "unix:///run/containerd/containerd.sock"
 # Longer than kubeadm itself waits for a healthy control plane, four minutes.
 LOCK_SECONDS = 300
@@ -136,14 +137,13 @@ class Kubeadm:
 
     def run_configured(self, *arguments: str) -> tuple[int, str]:
         """Run kubeadm with the configuration of the task, in a file that only root can read: it contains secrets."""
-        config = Path("/run/kubescale-kubeadm.yaml")
         # kubeadm reads YAML, which includes JSON.
         documents = [json.dumps(complete(document, self.module.params)) for document in self.module.params["config"]]
-        replace_file(config, "\n---\n".join(documents), 0o600)
+        replace_file(CONFIG, "\n---\n".join(documents), 0o600)
         try:
-            return self.run(*arguments, f"--config={config}")
+            return self.run(*arguments, f"--config={CONFIG}")
         finally:
-            config.unlink(missing_ok=True)
+            CONFIG.unlink(missing_ok=True)
 
     def share_certificates(self) -> None:
         """Upload the certificates of the control plane, encrypted with the task's key."""

@@ -135,7 +135,7 @@ def _stateful_set(obj: Mapping[str, Any]) -> Verdict:
     wanted, available = spec.get("replicas", 1), status.get("availableReplicas", 0)
     strategy = spec.get("updateStrategy") or {}
     if strategy.get("type", "RollingUpdate") == "RollingUpdate":
-        to_update = max(0, wanted - (strategy.get("rollingUpdate") or {}).get("partition", 0))
+        to_update = wanted - (strategy.get("rollingUpdate") or {}).get("partition", 0)
         updated = status.get("updatedReplicas", 0)
         if status.get("currentRevision") != status.get("updateRevision") and updated < to_update:
             return Verdict(False, f"{updated} of {to_update} replicas are of the newest version")

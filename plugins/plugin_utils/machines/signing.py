@@ -45,6 +45,7 @@ def signed_by_own_authority(key: rsa.RSAPrivateKey, names: Sequence[str], days: 
     authority = (
         _builder(authority_name, authority_name, authority_key.public_key(), days)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(_usage("key_cert_sign"), critical=True)
         .sign(authority_key, hashes.SHA256())
     )
     builder = _builder(_name(names[0]), authority_name, key.public_key(), days)
@@ -61,23 +62,28 @@ def _name(text: str) -> x509.Name:
 
 def _serving_extensions(names: Sequence[str]) -> list[tuple[x509.ExtensionType, bool]]:
     """Return the extensions of a server's certificate, and whether each is critical."""
-    usage = x509.KeyUsage(
-        digital_signature=True,
-        key_encipherment=True,
-        content_commitment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=False,
-        crl_sign=False,
-        encipher_only=False,
-        decipher_only=False,
-    )
     return [
         (x509.SubjectAlternativeName([x509.DNSName(name) for name in names]), False),
         (x509.BasicConstraints(ca=False, path_length=None), True),
-        (usage, True),
+        (_usage("digital_signature", "key_encipherment"), True),
         (x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), False),
     ]
+
+
+def _usage(*names: str) -> x509.KeyUsage:
+    """Return the key usage that allows only what is named."""
+    known = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+        "key_agreement",
+        "key_cert_sign",
+        "crl_sign",
+        "encipher_only",
+        "decipher_only",
+    )
+    return x509.KeyUsage(**{name: name in names for name in known})
 
 
 def _builder(name: x509.Name, issuer: x509.Name, key: rsa.RSAPublicKey, days: int) -> x509.CertificateBuilder:

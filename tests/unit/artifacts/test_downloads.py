@@ -282,3 +282,15 @@ def test_an_archive_without_what_is_wanted(tmp_path: Path) -> None:
     packed.write_bytes(b"<html>sign in</html>")
     with pytest.raises(ArtifactError, match="no readable archive"):
         downloads.unpack(packed, {"ctr": "bin/ctr"}, tmp_path)
+
+
+@pytest.mark.parametrize("kind", [tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.FIFOTYPE])
+def test_a_link_in_an_archive_is_no_file(tmp_path: Path, kind: bytes) -> None:
+    packed = tmp_path / "packed"
+    with tarfile.open(packed, "w") as archive:
+        member = tarfile.TarInfo("bin/ctr")
+        member.type, member.linkname = kind, "/etc/passwd"
+        archive.addfile(member)
+    with pytest.raises(ArtifactError, match="the archive has no bin/ctr"):
+        downloads.unpack(packed, {"ctr": "bin/ctr"}, tmp_path / "target")
+    assert not (tmp_path / "target").exists()

@@ -172,10 +172,11 @@ def test_a_difference_has_no_noise() -> None:
     assert plain(None) == {}
 
 
-def test_secrets_are_redacted_but_their_changes_show() -> None:
+@pytest.mark.parametrize("section", ["data", "stringData"])
+def test_secrets_are_redacted_but_their_changes_show(section: str) -> None:
     annotations = {"kubectl.kubernetes.io/last-applied-configuration": "geheim"}
-    old = body("Secret", "a", data={"same": "geheim", "other": "geheim"})
-    new = body("Secret", "a", data={"same": "geheim", "other": "geheim2", "new": "geheim"})
+    old = body("Secret", "a", **{section: {"same": "geheim", "other": "geheim"}})
+    new = body("Secret", "a", **{section: {"same": "geheim", "other": "geheim2", "new": "geheim"}})
     new["metadata"]["annotations"] = annotations
     for shown in (difference(None, new), difference(old, None), difference(old, new)):
         assert "geheim" not in str(shown)

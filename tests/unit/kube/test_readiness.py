@@ -31,7 +31,13 @@ def without_workload(reason: str, message: str) -> JSON:
     return obj("HorizontalPodAutoscaler", "autoscaling/v2", {"conditions": [able]})
 
 
+def staged(replicas: int, partition: int) -> JSON:
+    """A StatefulSet's spec whose update leaves the pods below the partition as they are."""
+    return {"replicas": replicas, "updateStrategy": {"rollingUpdate": {"partition": partition}}}
+
+
 ROLLED_OUT = {"replicas": 2, "updatedReplicas": 2, "availableReplicas": 2, "readyReplicas": 2}
+UPDATING = {"currentRevision": "1", "updateRevision": "2", "availableReplicas": 3}
 SCHEDULED = {"desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAvailable": 2}
 
 
@@ -66,6 +72,11 @@ SCHEDULED = {"desiredNumberScheduled": 2, "updatedNumberScheduled": 2, "numberAv
             "1 of 2 replicas are of the newest version",
         ),
         (workload("StatefulSet", {"replicas": 2}, availableReplicas=1), "1 of 2 replicas are available"),
+        (workload("StatefulSet", staged(3, partition=2), **UPDATING | {"updatedReplicas": 1}), ""),
+        (workload("StatefulSet", staged(3, partition=1), **UPDATING | {"updatedReplicas": 1}), "1 of 2 replicas are"),
+        (workload("StatefulSet", staged(3, partition=2), **UPDATING | {"updatedReplicas": 0}), "0 of 1 replicas are"),
+        (workload("StatefulSet", staged(3, partition=5), **UPDATING), ""),
+        (workload("StatefulSet", {"replicas": 3, "updateStrategy": {"type": "OnDelete"}}, **UPDATING), ""),
         (workload("ReplicaSet", {"replicas": 1}, availableReplicas=1), ""),
         (workload("ReplicaSet", {"replicas": 1}), "0 of 1 replicas"),
         (obj("Job", "batch/v1", {"conditions": [condition("Complete")]}), ""),

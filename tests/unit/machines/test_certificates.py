@@ -77,6 +77,7 @@ def test_a_good_certificate() -> None:
         (secret(tls_crt=certificate(), tls_key="x"), "tls.key is not a private key"),
         (secret(tls_crt=certificate(), tls_key=key_pem(OTHER_KEY)), "tls.key is not the key of tls.crt"),
         (secret(tls_crt=certificate(names=["a"]), tls_key=key_pem()), f"is for a, it must be for {', '.join(NAMES)}"),
+        (secret(tls_crt=certificate(names=[*NAMES, "kubernetes"]), tls_key=key_pem()), "it is for adapter"),
         (secret(tls_crt=certificate(names=[]), tls_key=key_pem()), "it is for no name"),
         (
             secret(tls_crt=certificate(usage=ExtendedKeyUsageOID.CLIENT_AUTH), tls_key=key_pem()),

@@ -50,6 +50,11 @@ def test_a_token_ends_with_the_task_and_soon_after_without():
     assert api.calls[-1] == ("DELETE", f"Secret/bootstrap-token-{token.split('.')[0]}")
 
 
+def test_no_two_tokens_are_the_same():
+    tokens = [JoinToken(TokenApi(), "w1") for _ in range(2)]
+    assert len({part for token in tokens for part in (token.identifier, token.secret)}) == 4
+
+
 def test_the_kubeconfig_comes_home_under_the_clusters_name(tmp_path):
     path = tmp_path / "state" / "kubeconfig"
     digest = certificate_digest("PEM")

@@ -22,10 +22,12 @@ from cryptography.x509.oid import NameOID
 KEY = ec.generate_private_key(ec.SECP256R1())
 
 
-def csr(name="w1", organization="system:nodes", sans=("w1", "10.0.0.2"), **spec):
-    """A request as a kubelet makes it, with what is to be wrong."""
+def csr(name="w1", organization="system:nodes", sans=("w1", "10.0.0.2"), twice=False, **spec):
+    """A request as a kubelet makes it, with what is to be wrong. `twice`: the subject has two organizations."""
     subject = [x509.NameAttribute(NameOID.ORGANIZATION_NAME, organization)]
     subject.append(x509.NameAttribute(NameOID.COMMON_NAME, f"system:node:{name}"))
+    if twice:
+        subject.insert(0, x509.NameAttribute(NameOID.ORGANIZATION_NAME, "system:masters"))
     names = []
     for san in sans:
         try:
@@ -118,6 +120,7 @@ def test_a_request_that_matches_the_inventory_is_approved():
         (csr(usages=["digital signature", "client auth"]), "client auth"),
         (csr(name="w2"), "subject"),
         (csr(organization="system:masters"), "subject"),
+        (csr(twice=True), "subject"),
         (csr(sans=("w1", "kubernetes.default")), "kubernetes.default"),
         (csr(sans=("w1", "10.0.0.9")), "10.0.0.9"),
         (csr(sans=()), "no host and no address"),
@@ -172,6 +175,12 @@ def test_the_request_of_a_new_kubelet_is_waited_for():
     api = FakeApi(late=[csr()])
     assert ServingCertificates(api, "w1", ["10.0.0.2"]).wait_and_approve(5) == 1
     assert api.calls == [("PUT", "/apis/certificates.k8s.io/v1/certificatesigningrequests/csr-1/approval")]
+
+
+def test_requests_of_other_nodes_are_left_to_their_own_runs():
+    other = csr(name="w2", username="system:node:w2")
+    other["metadata"]["uid"] = "2"
+    assert ServingCertificates(FakeApi([other], late=[csr()]), "w1", ["10.0.0.2"]).wait_and_approve(5) == 1
 
 
 def test_a_certificate_for_a_former_address_does_not_end_the_wait():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
 import os
 import socket
@@ -239,3 +240,50 @@ def test_a_call_without_images_releases_none(tmp_path, monkeypatch):
     module = Machine({"images": [], "files": []})
     machine_artifacts.Installer(module).release_former_images()
     assert module.commands == []
+
+
+@pytest.fixture
+def binary(tmp_path, monkeypatch):
+    """The parameters of a binary, and a file with its content."""
+    monkeypatch.setattr(machine_artifacts, "RECORD", tmp_path / "record")
+    source = tmp_path / "source"
+    source.write_text("content")
+    item = {"destination": str(tmp_path / "bin/kubelet"), "size": 7, "sha256": hashlib.sha256(b"content").hexdigest()}
+    return item, source
+
+
+def test_a_binary_of_another_content_is_not_installed(binary):
+    item, source = binary
+    source.write_text("malware")
+    with pytest.raises(FailedError, match=f"SHA-256 is not {item['sha256']}"):
+        machine_artifacts.Installer(Module()).install(item, source)
+    assert list(Path(item["destination"]).parent.iterdir()) == []
+
+
+def test_an_installed_binary_is_known_by_its_content(binary):
+    item, source = binary
+    destination = Path(item["destination"])
+    module = Machine({"files": [item], "images": []})
+    module.set_mode_if_different = lambda path, *_, **__: Path(path).chmod(0o755)
+    installer = machine_artifacts.Installer(module)
+    assert not installer.is_installed(item)
+    installer.install(item, source)
+    assert destination.stat().st_mode & 0o777 == 0o755
+    installer.save()
+    assert machine_artifacts.Installer(module).is_installed(item)
+    # Another version is wanted, with and without a record.
+    assert not machine_artifacts.Installer(module).is_installed({**item, "sha256": "0"})
+    machine_artifacts.RECORD.unlink()
+    assert machine_artifacts.Installer(module).is_installed(item)
+    assert not machine_artifacts.Installer(module).is_installed({**item, "sha256": "0"})
+
+
+def test_a_binary_that_somebody_replaced_is_installed_again(binary):
+    item, source = binary
+    module = Machine({"files": [item], "images": []})
+    module.set_mode_if_different = lambda *_, **__: True
+    installer = machine_artifacts.Installer(module)
+    installer.install(item, source)
+    installer.save()
+    Path(item["destination"]).write_text("malware")
+    assert not machine_artifacts.Installer(module).is_installed(item)
