@@ -39,7 +39,8 @@ def run(
         return dict(command(text))
 
     action._low_level_execute_command = execute
-    return {**action.result, **action.act({})}, commands
+    outcome = action.act({})
+    return {**action.result, **outcome}, commands
 
 
 def here(text: str) -> dict[str, Any]:
