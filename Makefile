@@ -91,8 +91,8 @@ artifacts: setup  ## fill the cache with every binary and image
 	@ansible-playbook playbooks/artifacts.yml
 
 # Scenarios that CI runs, the shortest first. CONTRIBUTING.md lists their durations.
-SCENARIOS := debian13 default kind interrupted
-ALL_SCENARIOS := $(SCENARIOS) apps lab existing airgapped mirror samples faults standalone doctor ha fleet
+SCENARIOS := single debian13 default kind interrupted
+ALL_SCENARIOS := $(SCENARIOS) control_planes apps lab existing airgapped mirror samples faults standalone doctor ha fleet
 
 molecule: setup  ## test clusters in containers: the scenarios that CI runs, or SCENARIOS="lab existing"
 	@mkdir -p .state; set -o pipefail; \

@@ -35,7 +35,11 @@ class Cluster:
 
     def raw(self, path: str) -> Any:
         """Return the JSON that a GET of a path and query answers."""
-        return json.loads(self._client.request("get", path, serialize=False).data)
+        return json.loads(self.text(path))
+
+    def text(self, path: str) -> str:
+        """Return what a GET of a path and query answers."""
+        return self._client.request("get", path, serialize=False).data.decode()
 
     def service(self, namespace: str, name: str, port: int, path: str) -> Any:
         """Return the JSON that a Service answers through the API server's proxy."""

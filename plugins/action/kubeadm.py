@@ -39,6 +39,8 @@ class ActionModule(ClusterAction):
     def act(self, args: dict[str, Any]) -> dict[str, Any]:
         """Run kubeadm on the machine if it is not a node yet, with the steps on the controller."""
         node = self.variables["kubescale_machine"]["node"]
+        if args["action"] == "share_certificates":
+            return self._on_machine()
         return self._init(args, node) if args["action"] == "init" else self._join(args, node)
 
     def _on_machine(self, **more: str) -> dict[str, Any]:

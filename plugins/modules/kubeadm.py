@@ -8,6 +8,8 @@ short_description: Make a machine the first node of a cluster, or join it
 version_added: 0.1.0
 description:
   - Runs C(kubeadm init) or C(kubeadm join) once. Does not change a machine that is already a node of the cluster.
+  - C(share_certificates) offers the encrypted certificates of a control plane to further ones, which join with the same
+    O(certificate_key).
   - A file on the machine marks an unfinished attempt. The next run undoes an interrupted attempt with C(kubeadm reset)
     and starts over. The module never resets a cluster that it did not begin.
   - If the module fails, its message ends with the last output of kubeadm, and the last log lines of those services and
@@ -18,9 +20,9 @@ description:
 author: kubescale founders (@kubescale)
 options:
   action:
-    description: Subcommand of kubeadm.
+    description: C(init) and C(join) are subcommands of kubeadm; C(share_certificates) is its phase C(upload-certs).
     type: str
-    choices: [init, join]
+    choices: [init, join, share_certificates]
     required: true
   cluster:
     description: Name of the cluster.
@@ -43,7 +45,7 @@ options:
     description: Address and port of the API to join. The action reads them from the kubeconfig.
     type: str
   certificate_key:
-    description: Key that decrypts the uploaded certificates of the control plane, hex. For joining control planes.
+    description: Key of the uploaded certificates of the control plane, hex. For control planes that join or share.
     type: str
   kubeconfig:
     description:
@@ -133,6 +135,23 @@ class Kubeadm:
         )
         return code, "\n".join(filter(None, [last_lines(out, PROGRESS_LINES), last_lines(err, ERROR_LINES)]))
 
+    def run_configured(self, *arguments: str) -> tuple[int, str]:
+        """Run kubeadm with the configuration of the task, in a file that only root can read: it contains secrets."""
+        # kubeadm reads YAML, which includes JSON.
+        documents = [json.dumps(complete(document, self.module.params)) for document in self.module.params["config"]]
+        replace_file(CONFIG, "\n---\n".join(documents), 0o600)
+        try:
+            return self.run(*arguments, f"--config={CONFIG}")
+        finally:
+            CONFIG.unlink(missing_ok=True)
+
+    def share_certificates(self) -> None:
+        """Upload the certificates of the control plane, encrypted with the task's key."""
+        phase = ("init", "phase", "upload-certs", "--upload-certs", "--skip-certificate-key-print")
+        code, output = self.run_configured(*phase)
+        if code:
+            self.module.fail_json(msg=f"kubeadm cannot offer the certificates to further control planes:\n{output}")
+
     def reset(self, action: str) -> None:
         """Undo an interrupted attempt of this module."""
         options = ["--force", f"--cri-socket={SOCKET}"]
@@ -162,13 +181,9 @@ class Kubeadm:
         version = version.strip().lstrip("v")
         mark = json.dumps({"cluster": parameters["cluster"], "version": version, "action": parameters["action"]})
         replace_file(STATE / UNFINISHED, mark, 0o600)
-        # kubeadm reads YAML, which includes JSON. The documents contain the token.
-        documents = [json.dumps(complete(document, parameters)) for document in parameters["config"]]
-        replace_file(CONFIG, "\n---\n".join(documents), 0o600)
         options = ["--skip-token-print"] if parameters["action"] == "init" else []
         began = time.time()
-        code, output = self.run(parameters["action"], f"--config={CONFIG}", *options)
-        CONFIG.unlink(missing_ok=True)
+        code, output = self.run_configured(parameters["action"], *options)
         if code:
             self.module.fail_json(
                 msg=f"kubeadm {parameters['action']} failed. Fix the cause and run again: "
@@ -179,7 +194,9 @@ class Kubeadm:
 
 
 def complete(document: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return a kubeadm object. Add address, CA hash and token of the cluster to a JoinConfiguration."""
+    """Return a kubeadm object. Add the secrets of the task, and address and CA hash of the cluster."""
+    if document["kind"] == "InitConfiguration" and parameters["certificate_key"]:
+        return {**document, "certificateKey": parameters["certificate_key"]}
     if document["kind"] != "JoinConfiguration":
         return document
     keys = {"apiServerEndpoint": "endpoint", "token": "token"}
@@ -199,7 +216,7 @@ def last_lines(text: str, count: int) -> str:
 def main() -> None:
     module = AnsibleModule(
         argument_spec={
-            "action": {"type": "str", "choices": ["init", "join"], "required": True},
+            "action": {"type": "str", "choices": ["init", "join", "share_certificates"], "required": True},
             "cluster": {"type": "str", "required": True},
             "config": {"type": "list", "elements": "dict", "required": True},
             "token": {"type": "str", "no_log": True},
@@ -221,6 +238,10 @@ def main() -> None:
         )
     if node["cluster"] not in ("", module.params["cluster"]):
         module.fail_json(msg=f"This machine is a node of cluster {node['cluster']}, not of {module.params['cluster']}.")
+    if module.params["action"] == "share_certificates":
+        if not module.check_mode:
+            attempt.share_certificates()
+        module.exit_json(changed=True, was=node["state"])
     changed = node["state"] != "ours"
     if changed and not module.check_mode:
         if not KUBEADM.exists():

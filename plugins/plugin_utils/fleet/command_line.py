@@ -10,11 +10,14 @@ from typing import Any
 from ansible.playbook import Playbook
 from ansible.playbook.block import Block
 
+from ..common.components import ROLES
 from ..common.text import suggestion
 from .preflight import check_names
 
 #: Actions that start a child with the tags of the run. The child checks them.
 PASSES_TAGS_ON = ("kubescale.fleet.plan", "kubescale.fleet.rollout")
+#: The action that checks what roles need, by the tags of the run.
+READS_TAGS = "kubescale.fleet.reach"
 #: Tags that Ansible itself gives a meaning.
 SPECIAL_TAGS = frozenset({"all", "always", "never", "tagged", "untagged"})
 
@@ -28,6 +31,8 @@ def tags_of(playbook: Playbook) -> set[str] | None:
             if getattr(item, "action", "") in PASSES_TAGS_ON:
                 return None
             tags.update(item.tags)
+            if getattr(item, "action", "") == READS_TAGS:
+                tags.update(ROLES)
     return tags
 
 
@@ -46,12 +51,16 @@ def check_variables(names: Iterable[str], roles: Mapping[str, Mapping[str, Any]]
 
 
 def check_tags(option: str, given: Iterable[str], known: Collection[str] | None) -> list[str]:
-    """Return an error for each tag of an option that no task has, so that a run does not skip its work silently."""
+    """Return an error for each tag that no task has, so that a run does not skip its work silently.
+
+    Tags to skip may be unknown, because tools skip tags of their own, unless they are similar to known ones.
+    """
     if known is None:
         return []
     allowed = sorted({*known} - SPECIAL_TAGS)
+    hints = {tag: suggestion(tag, allowed) for tag in given if tag not in SPECIAL_TAGS and tag not in known}
     return [
-        f"--{option} {tag}: no task has this tag{suggestion(tag, allowed) or '; there are ' + ', '.join(allowed)}"
-        for tag in given
-        if tag not in SPECIAL_TAGS and tag not in known
+        f"--{option} {tag}: no task has this tag{hint or '; there are ' + ', '.join(allowed)}"
+        for tag, hint in hints.items()
+        if hint or option == "tags"
     ]

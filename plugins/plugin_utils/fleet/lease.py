@@ -9,6 +9,7 @@ run that works on it. All times are the API server's, so the clocks of two contr
 from __future__ import annotations
 
 import datetime
+import os
 from dataclasses import dataclass
 from http import HTTPStatus
 from pathlib import Path
@@ -77,10 +78,16 @@ def is_dead(mark: str) -> bool:
     """Return whether the process of a mark has ended. Return False for a process of another machine."""
     try:
         boot, space, pid, _started = mark.split("/")
-        here = boot == BOOT.read_text(encoding="utf-8").strip() and int(space) == _PID_NAMESPACE.stat().st_ino
-        return here and process_mark(int(pid)) != mark
+        if boot != BOOT.read_text(encoding="utf-8").strip() or int(space) != _PID_NAMESPACE.stat().st_ino:
+            return False
+        # /proc may hide the processes of other users, so a process that it does not show is asked by a signal.
+        os.kill(int(pid), 0)
+    except ProcessLookupError:
+        return True
     except (OSError, ValueError):
         return False
+    now = process_mark(int(pid))
+    return bool(now) and now != mark
 
 
 def check(api: Api, cluster: str, renamed_from: str = "") -> str:

@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -93,3 +95,22 @@ def test_of_two_runs_at_the_same_moment_one_is_refused(
     with pytest.raises(LeaseError, match="another run has just taken"):
         lease.take(api, "berlin", ONE)
     assert server.objects[PATH]["spec"]["holderIdentity"] == OTHER.identity
+
+
+def test_a_process_that_has_ended_is_dead_and_a_hidden_one_is_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    mine = lease.process_mark(os.getpid())
+    assert not lease.is_dead(mine)
+    assert lease.is_dead(mine.rpartition("/")[0] + "/1")  # another process with its number
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    mark = lease.process_mark(process.pid)
+    assert not lease.is_dead(mark)
+    with monkeypatch.context() as hidden:
+        hidden.setattr(lease, "process_mark", lambda _pid: "")
+        assert not lease.is_dead(mark)
+    process.communicate(b"\n")
+    assert lease.is_dead(mark)
+    boot, _space, *rest = mine.split("/")
+    assert not lease.is_dead("/".join([boot, "1", *rest]))
+    assert not lease.is_dead("")
+    monkeypatch.setattr(lease, "BOOT", Path("/does/not/exist"))
+    assert not lease.is_dead(mark)

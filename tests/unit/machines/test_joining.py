@@ -88,7 +88,10 @@ def test_a_joining_machine_is_told_whom_to_trust():
         "discovery": {"bootstrapToken": {"apiServerEndpoint": "h:1", "token": "t", "caCertHashes": ["sha256:1"]}},
         "controlPlane": {"localAPIEndpoint": {}, "certificateKey": "k"},
     }
-    assert kubeadm.complete({"kind": "InitConfiguration"}, parameters) == {"kind": "InitConfiguration"}
+    init = {"kind": "InitConfiguration"}
+    assert kubeadm.complete(init, parameters) == {**init, "certificateKey": "k"}
+    assert kubeadm.complete(init, {**parameters, "certificate_key": None}) == init
+    assert kubeadm.complete({"kind": "KubeletConfiguration"}, parameters) == {"kind": "KubeletConfiguration"}
 
 
 def test_cluster_facts():

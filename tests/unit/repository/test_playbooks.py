@@ -209,3 +209,52 @@ def test_broken_machine_stops_its_cluster_and_no_other(tmp_path: Path) -> None:
         ("Later on machines", "well", 2),
         ("Later on APIs", "well", 1),
     ]
+
+
+#: Roles and modules that change a cluster or its machines.
+CHANGES = {"node_prep", "control_plane", "worker", "load"} | {"apply_set", "rollback", "scrape_jobs_loaded"}
+
+
+def steps(playbook: Path) -> list[str]:
+    """Return the roles and modules of this collection that a playbook runs, in their order."""
+    found: list[str] = []
+    for play in yaml.safe_load(playbook.read_text(encoding="utf-8")):
+        if target := play.get("ansible.builtin.import_playbook"):
+            found += steps(playbook.parent / target)
+            continue
+        tasks = [*play.get("roles", []), *play.get("tasks", [])]
+        while tasks:
+            task = tasks.pop(0)
+            imported = task.get("ansible.builtin.import_role") or task.get("ansible.builtin.include_role") or {}
+            if file := task.get("ansible.builtin.import_tasks"):
+                tasks[:0] = yaml.safe_load((playbook.parent / file).read_text(encoding="utf-8"))
+            role = task.get("role") or ("" if "tasks_from" in imported else imported.get("name", ""))
+            found += [role.rpartition(".")[2]] if role else []
+            found += [key.rpartition(".")[2] for key in task if key.startswith("kubescale.fleet.")]
+            # Components are roles that apply a set.
+            if role:
+                content = (REPOSITORY / "roles" / role.rpartition(".")[2] / "tasks" / "main.yml").read_text(
+                    encoding="utf-8"
+                )
+                found += ["apply_set"] * ("kubescale.fleet.apply_set:" in content)
+    return found
+
+
+@pytest.mark.parametrize(
+    "playbook",
+    # rollout.yml starts children; components.yml and wait.yml are parts of others; kind.yml makes the cluster.
+    [
+        file
+        for file in sorted(REPOSITORY.glob("playbooks/*.yml"))
+        if CHANGES & set(steps(file)) and file.stem not in ("components", "kind", "wait", "ready")
+    ],
+    ids=lambda file: file.stem,
+)
+def test_a_playbook_takes_the_lease_before_its_first_change(playbook: Path) -> None:
+    run = steps(playbook)
+    first = next(number for number, step in enumerate(run) if step in CHANGES)
+    assert "lease" in run[:first], run[: first + 1]
+
+
+def test_preflight_changes_nothing() -> None:
+    assert not ({"lease"} | CHANGES) & set(steps(REPOSITORY / "playbooks" / "preflight.yml"))

@@ -138,8 +138,9 @@ def test_a_run_of_all_parts_applies_the_components_in_their_order() -> None:
 
 @pytest.mark.parametrize("part", PARTS)
 def test_a_part_alone_checks_inputs_before_and_waits_after(part: str) -> None:
-    inputs, play, wait = load(PLAYBOOKS / f"{part}.yml")
+    inputs, leases, play, wait = load(PLAYBOOKS / f"{part}.yml")
     assert inputs["ansible.builtin.import_playbook"] == "inputs.yml"
+    assert leases["ansible.builtin.import_playbook"] == "lease.yml"
     assert [task["ansible.builtin.import_tasks"] for task in play["tasks"]] == [f"tasks/{n}.yml" for n in PARTS[part]]
     assert wait["ansible.builtin.import_playbook"] == "wait.yml"
 

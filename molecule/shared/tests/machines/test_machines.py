@@ -64,3 +64,22 @@ def test_every_machine_is_a_ready_node(api: Cluster, cluster: dict[str, Any]) ->
     assert {
         entry["status"] for item in nodes.values() for entry in item["status"]["conditions"] if entry["type"] == "Ready"
     } == {"True"}
+
+
+def test_control_planes_run_pods_if_there_are_no_workers(api: Cluster, cluster: dict[str, Any]) -> None:
+    taints = {item["metadata"]["name"]: item["spec"].get("taints") or [] for item in api.list("v1", "Node")}
+    for name in cluster["cluster_control_plane"]:
+        keys = {taint["key"] for taint in taints[name]}
+        assert keys == ({"node-role.kubernetes.io/control-plane"} if cluster["cluster_workers"] else set())
+
+
+def test_the_api_server_verifies_the_kubelets_that_it_asks_for_logs(api: Cluster) -> None:
+    pods = api.list("v1", "Pod", "kube-system")
+    commands = [
+        pod["spec"]["containers"][0]["command"] for pod in pods if pod["metadata"]["name"].startswith("kube-apiserver-")
+    ]
+    assert commands
+    assert all("--kubelet-certificate-authority=/etc/kubernetes/pki/ca.crt" in command for command in commands)
+    # One pod of each node, of which kube-proxy writes at its start.
+    for name in (pod["metadata"]["name"] for pod in pods if pod["metadata"]["name"].startswith("kube-proxy-")):
+        assert api.text(f"/api/v1/namespaces/kube-system/pods/{name}/log?tailLines=1")
