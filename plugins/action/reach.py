@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ansible.errors import AnsibleConnectionFailure, AnsibleError
+from ansible.executor.interpreter_discovery import discover_interpreter
 
 from ..plugin_utils.applyset.ownership import how_to_adopt, others_that_serve, set_id
 from ..plugin_utils.apps.catalogue import all_entries, reader
@@ -32,7 +33,9 @@ API_GROUPS = {
     group: tuple(component.role for component in COMPONENTS if group in component.serves)
     for group in dict.fromkeys(group for component in COMPONENTS for group in component.serves)
 }
-TAGS = {component.role: component.tags for component in COMPONENTS}
+#: Roles that run on machines. All other roles talk to the API only.
+MACHINE_ROLES = ("node_prep", "control_plane", "worker")
+TAGS = {**{component.role: component.tags for component in COMPONENTS}, **{role: (role,) for role in MACHINE_ROLES}}
 # Most seconds between the clocks of machine and controller: a certificate or token that one creates must be valid on
 # the other immediately.
 CLOCK_SECONDS = 60
@@ -98,9 +101,15 @@ class ActionModule(Action):
         """Connect to the host, or fail with the settings to check."""
         if "clusters" in self.variables["group_names"]:
             problem = self._reach_api(self.variables, self.result)
+        elif not any(self._is_selected(role) for role in MACHINE_ROLES):
+            # A machine that is down does not stop a run that needs none.
+            return {"skipped": True, "skip_reason": "No role of this run needs machines"}
         else:
             problem = self._reach_machine(self.variables, self.result)
         return {"failed": True, "msg": problem} if problem else {}
+
+    def _is_selected(self, role: str) -> bool:
+        return is_selected(role, self.variables["ansible_run_tags"], self.variables["ansible_skip_tags"])
 
     def _reach_api(self, variables: dict[str, Any], result: dict[str, Any]) -> str:
         if not variables.get("cluster_existing"):
@@ -125,8 +134,7 @@ class ActionModule(Action):
 
     def _workloads(self, api: Api, variables: dict[str, Any]) -> str:
         """Return an error that names the apps whose workloads cannot be scaled, if this run scales apps."""
-        chosen = is_selected("hpa", variables["ansible_run_tags"], variables["ansible_skip_tags"])
-        if not chosen or "hpa" not in describe_cluster(variables, self._templar.template).present:
+        if not self._is_selected("hpa") or "hpa" not in describe_cluster(variables, self._templar.template).present:
             return ""
         findings = examine_workloads(api, self._apps(variables))
         for text in findings.warnings:
@@ -142,7 +150,7 @@ class ActionModule(Action):
         groups = {
             group: role
             for group, role in self._servers(variables).items()
-            if is_selected(role, variables["ansible_run_tags"], variables["ansible_skip_tags"]) and role not in adopt
+            if self._is_selected(role) and role not in adopt
         }
         # Another role of this collection may own the API now, and hands it over.
         ids = {group: [set_id(role.replace("_", "-"), "kube-system") for role in API_GROUPS[group]] for group in groups}
@@ -186,8 +194,11 @@ class ActionModule(Action):
         place = name if address == name else f"{name} ({address})"
         interpreter = str(self._templar.template(variables.get("ansible_python_interpreter", "/usr/bin/python3")))
         by = self._connection.transport
-        before = time.time()
         try:
+            if interpreter.startswith("auto"):
+                # Later tasks repeat the discovery, and give its warnings.
+                interpreter = discover_interpreter(self, "python", "auto_silent", variables)
+            before = time.time()
             answer = self._low_level_execute_command(f"{shlex.quote(interpreter)} -c {shlex.quote(PROGRAM)}")
         except AnsibleConnectionFailure as error:
             return f"Machine {place} does not answer by {by}: {first_line(error)}. {self._advice(by, name, address)}"

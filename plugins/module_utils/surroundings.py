@@ -102,6 +102,11 @@ def proxies(environment: Mapping[str, str]) -> dict[str, str]:
     return {"https_proxy": proxy, "no_proxy": value("no_proxy")}
 
 
+def selinux_enforces(root: Path = Path("/")) -> bool:
+    """Return whether SELinux denies what its policy does not allow."""
+    return read(root / "sys/fs/selinux/enforce").strip() == "1"
+
+
 def openssl_version(text: str) -> list[int]:
     """Return major and minor version from the output of `openssl version`, or [] if there is none."""
     found = re.match(r"OpenSSL (\d+)\.(\d+)", text)

@@ -34,7 +34,7 @@ options:
     description: Problems that are right as they are.
     type: list
     elements: str
-    choices: [endpoint, firewall, proxy, resolver]
+    choices: [endpoint, firewall, proxy, resolver, selinux]
     default: []
 extends_documentation_fragment: [kubescale.fleet.attributes]
 """

@@ -94,8 +94,8 @@ KUBEADM = Path("/usr/local/bin/kubeadm")
 LOCK = Path("/run/kubescale-kubeadm.lock")
 CONFIG = Path("/run/kubescale-kubeadm.yaml")
 SOCKET = "unix:///run/containerd/containerd.sock"
-# Longer than kubeadm itself waits for a healthy control plane, four minutes.
-LOCK_SECONDS = 300
+# Longer than kubeadm itself waits, four minutes each, for a healthy control plane and for an answer of its API.
+LOCK_SECONDS = 600
 #: Lines shown of kubeadm's output (it ends with the unhealthy component) and of its error output.
 PROGRESS_LINES = 12
 ERROR_LINES = 20

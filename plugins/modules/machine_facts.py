@@ -82,6 +82,7 @@ from ansible_collections.kubescale.fleet.plugins.module_utils.surroundings impor
     openssl_version,
     proxies,
     resolver,
+    selinux_enforces,
     unresolved,
 )
 
@@ -200,6 +201,7 @@ def surroundings(module: AnsibleModule, family: str) -> dict[str, Any]:
         "disks": {path: disk(Path(path)) for path in DISKS},
         "missing_modules": missing_modules(module.params["modules"], platform.release()),
         "proxies": proxies(os.environ),
+        "selinux": selinux_enforces(),
         "openssl": openssl_version(run(["openssl", "version"])),
         # The module apt installs the bindings that it lacks.
         "installs": family != "redhat" or has_bindings(run, sys.executable),

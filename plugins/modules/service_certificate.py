@@ -58,7 +58,7 @@ EXAMPLES = r"""
     dns_names: [prometheus-adapter.custom-metrics.svc]
     days: 365
     renew_before: 30
-  delegate_to: "{{ cluster_control_plane | first }}"
+  delegate_to: "{{ lookup('kubescale.fleet.ready_control_plane', cluster_kubeconfig) }}"
   become: true
   register: adapter_certificate
 """

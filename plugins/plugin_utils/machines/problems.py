@@ -37,7 +37,7 @@ REMEDIES = {
     "product UUID": "Are they one machine, or copies of one machine? Give the copy its own UUID in the hypervisor",
 }
 #: Names of the problems that a user can tolerate. They are the values of `node_prep_tolerate`.
-TOLERABLE = ("endpoint", "firewall", "proxy", "resolver")
+TOLERABLE = ("endpoint", "firewall", "proxy", "resolver", "selinux")
 
 
 class Problem(NamedTuple):
@@ -233,6 +233,13 @@ def installation_problems(machine: Mapping[str, Any], needs: Needs) -> Iterator[
         said = ".".join(map(str, version))
         yield Problem(
             f"its OpenSSL is {said}, and a control plane needs 3.0 or newer. Use a newer release of the system."
+        )
+    if around["selinux"]:
+        yield Problem(
+            "its SELinux is enforcing, and this collection neither labels files nor switches on SELinux in containerd: "
+            "pods may be denied files of the machine. Make it permissive: setenforce 0, and SELINUX=permissive in "
+            "/etc/selinux/config.",
+            "selinux",
         )
     resolver = machine["resolver"]
     loops = [server for server in resolver["servers"] if is_loopback(server)]

@@ -23,6 +23,7 @@ SURROUNDINGS: dict[str, Any] = {
     "missing_modules": [],
     "proxies": {"https_proxy": "", "no_proxy": ""},
     "openssl": [3, 0],
+    "selinux": False,
     "installs": True,
     "unresolved": [],
 }
@@ -295,6 +296,14 @@ def test_exceptions_from_a_proxy_must_cover_the_cluster(exceptions: str, lacks: 
 
 def test_exceptions_matter_only_with_a_proxy() -> None:
     assert problems(around={"proxies": {"https_proxy": "", "no_proxy": "localhost"}}) == []
+
+
+def test_enforcing_selinux_is_a_problem_that_may_be_tolerated() -> None:
+    said = only(problems(around={"selinux": True}))
+    assert "SELINUX=permissive" in said
+    assert "node_prep_tolerate: [selinux]" in said
+    assert problems(replace(NEEDS, tolerate=["selinux"]), {"selinux": True}) == []
+    assert problems(around={"selinux": True}, node=OURS) == []
 
 
 # -- firewalls -----------------------------------------------------------------------------------------------------

@@ -159,3 +159,11 @@ def test_the_probe_for_bindings_is_a_program() -> None:
 def test_names_that_cannot_be_resolved() -> None:
     names = ["localhost:6443", "192.0.2.1:6443", "192.0.2.1", "no.such.name.invalid:6443"]
     assert surroundings.unresolved(names) == ["no.such.name.invalid"]
+
+
+@pytest.mark.parametrize(("text", "enforces"), [("1", True), ("0", False), (None, False)])
+def test_selinux_enforces_permits_or_is_not_there(tmp_path: Path, text: str | None, enforces: bool) -> None:
+    if text is not None:
+        (tmp_path / "sys/fs/selinux").mkdir(parents=True)
+        (tmp_path / "sys/fs/selinux/enforce").write_text(text)  # the kernel writes no line end
+    assert surroundings.selinux_enforces(tmp_path) is enforces

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from ansible_collections.kubescale.fleet.plugins.modules import kubeadm
 
 JOIN = {
@@ -19,6 +20,8 @@ JOIN = {
     "ca_hash": "sha256:1",
     "endpoint": "10.0.0.1:6443",
 }
+
+FIRST_KINDS = ("InitConfiguration", "JoinConfiguration")
 
 
 class FailedError(Exception):
@@ -78,3 +81,19 @@ def test_a_failed_attempt_leaves_its_mark_and_no_token() -> None:
         kubeadm.Kubeadm(Machine(code=1)).make("none")  # type: ignore[arg-type]
     assert not kubeadm.CONFIG.exists()
     assert {path.name for path in kubeadm.STATE.iterdir()} == {kubeadm.UNFINISHED}
+
+
+def test_slow_machines_have_time_for_each_call() -> None:
+    roles = Path(__file__).resolve().parents[3] / "roles"
+    control_plane = yaml.safe_load((roles / "control_plane/vars/main.yml").read_text())
+    worker = yaml.safe_load((roles / "worker/vars/main.yml").read_text())
+    configurations = [
+        *control_plane["__control_plane_init"],
+        *control_plane["__control_plane_join"],
+        *worker["__worker_join"],
+    ]
+    kubeadms = [one for one in configurations if isinstance(one, dict) and str(one["kind"]) in FIRST_KINDS]
+    assert len(kubeadms) == 3
+    for one in kubeadms:
+        timeouts = control_plane["__control_plane_timeouts"] if isinstance(one["timeouts"], str) else one["timeouts"]
+        assert timeouts["kubernetesAPICall"] == "4m0s"

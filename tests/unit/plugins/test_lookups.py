@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -11,7 +12,7 @@ from ansible.errors import AnsibleLookupError
 from ansible.parsing.dataloader import DataLoader
 from ansible.plugins.loader import lookup_loader
 from ansible.template import Templar
-from ansible_collections.kubescale.fleet.plugins.lookup import kept_secret
+from ansible_collections.kubescale.fleet.plugins.lookup import kept_secret, ready_control_plane
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.apps.parse import parse_apps
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.kube.client import ApiError
 
@@ -116,3 +117,32 @@ def test_the_load_of_an_app_follows_the_cluster_that_has_it() -> None:
     assert load_of("shop", autoscaled_apps=[shop])["namespace"] == "sales"
     with pytest.raises(AnsibleLookupError, match="no autoscaled app 'cpu'; this cluster has demo-app, node "):
         load_of("cpu", sample_apps=["node"])
+
+
+def node(name: str, ready: str) -> dict[str, Any]:
+    return {"metadata": {"name": name}, "status": {"conditions": [{"type": "Ready", "status": ready}]}}
+
+
+@pytest.mark.parametrize(
+    ("nodes", "chosen"),
+    [
+        ([node("cp1", "True"), node("cp2", "True")], "cp1"),
+        ([node("cp1", "Unknown"), node("cp2", "False"), node("cp3", "True")], "cp3"),
+        ([node("cp1", "Unknown"), node("w1", "True")], "cp1"),
+        (ApiError("no answer"), "cp1"),
+    ],
+)
+def test_another_control_plane_signs_when_the_first_is_down(
+    kubeconfig: Path, monkeypatch: pytest.MonkeyPatch, nodes: Any, chosen: str
+) -> None:
+    class Api:
+        def list(self, *_: str) -> Any:
+            if isinstance(nodes, Exception):
+                raise nodes
+            return SimpleNamespace(items=nodes)
+
+    monkeypatch.setattr(ready_control_plane, "connect", lambda _path: Api())
+    lookup = lookup_loader.get("kubescale.fleet.ready_control_plane")
+    variables = {"cluster_control_plane": ["cp1", "cp2", "cp3"]}
+    assert lookup.run([str(kubeconfig)], variables) == [chosen]
+    assert lookup.run([str(kubeconfig.with_name("missing"))], variables) == ["cp1"]
