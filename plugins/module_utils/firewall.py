@@ -17,7 +17,10 @@ Rule = dict[str, str]
 
 SERVICES = (Path("/etc/firewalld/services"), Path("/usr/lib/firewalld/services"))
 UFW_DEFAULTS = Path("/etc/default/ufw")
-_UFW_RULE = re.compile(r"(?P<to>\S.*?)\s{2,}(?P<action>ALLOW(?: IN| FWD)?)\s{2,}(?P<source>\S.*?)\s*")
+# One space follows a long target. A rule may log, and have a comment.
+_UFW_RULE = re.compile(
+    r"(?P<to>\S.*?)\s+(?P<action>ALLOW(?: IN| FWD)?)\s{2,}(?P<source>\S.*?)(?:\s+\(log(?:-all)?\))?(?:\s+# .*)?\s*"
+)
 _UFW_DEFAULT = re.compile(r"(\w+) \((incoming|routed)\)")
 _RICH_SOURCE = re.compile(r'source address="([^"]+)"')
 _RICH_PORT = re.compile(r'port port="([^"]+)" protocol="(\w+)"')

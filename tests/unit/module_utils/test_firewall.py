@@ -320,3 +320,23 @@ def test_which_firewall_is_judged(answers: dict[str, str], kind: str) -> None:
     assert firewall.look_at_firewall(tools)["kind"] == kind
     # A look changes nothing: iptables itself would load kernel modules.
     assert {command[0] for command in tools.commands} <= {"firewall-cmd", "ufw", "iptables-save", "nft"}
+
+
+def ufw_line(target: str, action: str, source: str, rest: str = "") -> str:
+    """A line as ufw 0.36 prints it (get_status in backend_iptables.py)."""
+    return f"{target:<26} {action:<12}{source:<26}{rest}"
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        ufw_line("6443/tcp", "ALLOW IN", "Anywhere"),
+        ufw_line("6443/tcp", "ALLOW IN", "Anywhere", " # the API"),
+        ufw_line("6443/tcp", "ALLOW IN", "Anywhere", " (log)"),
+        ufw_line("6443/tcp", "ALLOW IN", "Anywhere", " (log-all) # the API"),
+        ufw_line("192.0.2.11 6443/tcp (kube-apiserver)", "ALLOW IN", "Anywhere"),
+    ],
+)
+def test_lines_of_ufw_with_long_targets_logs_and_comments(line: str) -> None:
+    status = f"Status: active\nDefault: deny (incoming), allow (outgoing), deny (routed)\n\n{line}\n"
+    assert firewall.ufw(status, "")["allowed"] == [firewall.rule(protocol="tcp", ports="6443")]
