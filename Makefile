@@ -36,7 +36,7 @@ $(VENV)/.installed: requirements.txt
 	@echo "setup: Python environment in $(VENV)/"
 	@python3 -m venv --clear $(VENV)
 	@$(BIN)/pip install --quiet --disable-pip-version-check uv==$(UV_VERSION)
-	@VIRTUAL_ENV=$(CURDIR)/$(VENV) $(BIN)/uv pip install --quiet --require-hashes --requirement requirements.txt
+	@VIRTUAL_ENV="$(CURDIR)/$(VENV)" $(BIN)/uv pip install --quiet --require-hashes --requirement requirements.txt
 	@touch $@
 
 setup: packages $(VENV)/.installed  ## install what is missing: Debian packages, .venv/ with Ansible and the collections
@@ -74,14 +74,14 @@ CORE_PYTHON := python3
 
 .venv-%/.installed: requirements.txt tests/cores/%.txt | $(VENV)/.installed
 	@uv venv --quiet --clear --python $(CORE_PYTHON) .venv-$*
-	@VIRTUAL_ENV=$(CURDIR)/.venv-$* uv pip install --quiet --require-hashes --requirement requirements.txt \
+	@VIRTUAL_ENV="$(CURDIR)/.venv-$*" uv pip install --quiet --require-hashes --requirement requirements.txt \
 	  --overrides tests/cores/$*.txt
 	@touch $@
 
 cores: setup artifacts $(CORES:%=.venv-%/.installed)  ## run unit and api tests on other versions of ansible-core
 	@for core in $(CORES); do \
 	  echo "ansible-core $$core"; \
-	  PATH=$(CURDIR)/.venv-$$core/bin:$$PATH pytest -n 2 --dist loadfile tests/unit tests/api || exit; done
+	  PATH="$(CURDIR)/.venv-$$core/bin:$$PATH" pytest -n 2 --dist loadfile tests/unit tests/api || exit; done
 
 browser: setup  ## test the demo app in headless Chromium
 	@pytest tests/browser
@@ -121,7 +121,7 @@ SITE := $(VENV)/site
 $(SITE)/.installed: docs/site/requirements.txt $(VENV)/.installed
 	@echo "site: Python environment in $(SITE)/"
 	@python3 -m venv --clear $(SITE)
-	@VIRTUAL_ENV=$(CURDIR)/$(SITE) uv pip install --quiet --require-hashes --requirement docs/site/requirements.txt
+	@VIRTUAL_ENV="$(CURDIR)/$(SITE)" uv pip install --quiet --require-hashes --requirement docs/site/requirements.txt
 	@touch $@
 
 # The sources have the same paths as in the repository, so that relative links work in both.

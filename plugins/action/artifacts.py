@@ -41,6 +41,9 @@ class ActionModule(Action):
         missing = [step for step in plan.steps if not step.is_made()]
         if plan.why:
             say(f"{args['source']}: {plan.why}")
+        for step in missing:
+            for file in step.damage():
+                say(f"{file} differs from its checksum and is made again")
         if self.check or not missing:
             made = [step.name for step in missing]
             return {"changed": bool(missing), "cache": str(cache.directory), "made": made}

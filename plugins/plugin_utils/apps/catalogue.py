@@ -53,9 +53,11 @@ def all_entries(value: Reader, where: Callable[[str, str], str] = lambda _name, 
 
     ``where`` returns file and line of a path in a variable. Raise AppError if the variable is not a list.
     """
-    entries = value(VARIABLE, "") or []
+    entries = value(VARIABLE, "")
+    entries = [] if entries is None else entries
     if not isinstance(entries, list):
-        raise AppError(f"{VARIABLE} = {entries!r} ({where(VARIABLE, '') or 'set'}): must be a list of apps")
+        place = where(VARIABLE, "")
+        raise AppError(f"{VARIABLE} = {entries!r}{f' ({place})' if place else ''}: must be a list of apps")
 
     def place(number: int) -> Callable[[str], str]:
         return lambda path: where(VARIABLE, f"[{number}].{path}")

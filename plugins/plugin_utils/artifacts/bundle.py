@@ -92,8 +92,9 @@ def cache_entries(cache: Cache, steps: Sequence[Step]) -> list[Entry]:
     entries = []
     for step in steps:
         if not step.is_made():
+            state = "is damaged in the cache" if step.damage() else "is not in the cache, or was not built"
             raise ArtifactError(
-                f"{step.name} is not in the cache, or was not built. A bundle holds what was built: run "
+                f"{step.name} {state}. A bundle holds what was built: run "
                 "ansible-playbook kubescale.fleet.artifacts -e artifacts_source=build"
             )
         record = cache.recorded(step.record)

@@ -11,7 +11,6 @@ from __future__ import annotations
 import contextlib
 import fcntl
 import hashlib
-import json
 import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from .damage import damaged_files, file_digest, read_record
 from .pins import OWN_REPOSITORIES, ArtifactError
 
 
@@ -29,12 +29,6 @@ def digest_of(*parts: str | bytes) -> str:
         data = part.encode() if isinstance(part, str) else part
         total.update(f"{len(data)}:".encode() + data)
     return total.hexdigest()
-
-
-def file_digest(path: Path) -> str:
-    """Return the SHA-256 (hex) of a file."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 @dataclass(frozen=True)
@@ -88,12 +82,11 @@ class Cache:
 
     def recorded(self, record: Path) -> dict[str, Any]:
         """Return the content of a product's record. Raise ArtifactError if the product is not in the cache."""
-        try:
-            return json.loads(record.read_text(encoding="utf-8"))
-        except FileNotFoundError as error:
-            raise ArtifactError(
-                f"{record.parent} is not in the cache. Make it with: ansible-playbook kubescale.fleet.artifacts"
-            ) from error
+        content = read_record(record)
+        if content is None:
+            state = f"{record} is damaged" if record.exists() else f"{record.parent} is not in the cache"
+            raise ArtifactError(f"{state}. Make it with: ansible-playbook kubescale.fleet.artifacts")
+        return content
 
     def machine_files(self, names: list[str]) -> list[dict[str, Any]]:
         """Return source, destination, sha256 and size of the files of ``names`` (keys of ``machine_files``)."""
@@ -156,11 +149,15 @@ class Step:
 
     def is_made(self) -> bool:
         """Return whether the cache holds exactly this product."""
-        try:
-            recorded = json.loads(self.record.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            return False
-        return self.product.exists() and recorded["digest"] == self.digest
+        return self._is_recorded() and not self.damage()
+
+    def damage(self) -> list[Path]:
+        """Return the files of this product that differ from the checksums in its record."""
+        return damaged_files(self.product, self.record, read_record(self.record) or {}) if self._is_recorded() else []
+
+    def _is_recorded(self) -> bool:
+        recorded = read_record(self.record)
+        return recorded is not None and self.product.exists() and recorded.get("digest") == self.digest
 
 
 def fill(folder: Path, make: Callable[[Path], None]) -> dict[str, Any]:

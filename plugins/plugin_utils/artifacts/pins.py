@@ -24,6 +24,10 @@ ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 OWN_REPOSITORIES = "localhost/"
 
 
+#: The first version whose kubeadm reads kubeadm.k8s.io/v1beta4.
+LEAST_KUBERNETES = "1.31.0"
+
+
 class ArtifactError(FleetError):
     """An artifact cannot be built or found. The message gives the reason and the remedy."""
 
@@ -87,10 +91,16 @@ def _set_version(where: str, recipe: dict[str, Any], given: object) -> None:
     # Unquoted, YAML makes 3.10 the number 3.1.
     if not isinstance(version, str) or not re.fullmatch(r"[0-9]+(\.[0-9]+)+(-[0-9A-Za-z.-]+)?", version):
         raise ArtifactError(f"{where}.version = {version!r}: must be a version in quotes, without v, such as '1.2.3'")
+    if where.endswith(".kubernetes") and _minor(version) < _minor(LEAST_KUBERNETES):
+        raise ArtifactError(f"{where}.version = {version!r}: must be {LEAST_KUBERNETES} or newer")
     if version != recipe["version"]:
         recipe.update(version=version, given=True)
         for item in recipe.get("downloads", []):
             item["sha256"] = {}
+
+
+def _minor(version: str) -> tuple[int, ...]:
+    return tuple(int(part) for part in version.split(".")[:2])
 
 
 def _set_checksums(where: str, recipe: dict[str, Any], given: Mapping[str, Any]) -> None:

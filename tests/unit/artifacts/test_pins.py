@@ -6,7 +6,11 @@ import re
 
 import pytest
 import yaml
-from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import load_pins
+from ansible_collections.kubescale.fleet.plugins.plugin_utils.artifacts.pins import (
+    ArtifactError,
+    load_pins,
+    versioned_pins,
+)
 from ansible_collections.kubescale.fleet.plugins.plugin_utils.common.paths import COLLECTION
 
 FILE = COLLECTION / "files" / "artifacts.yml"
@@ -41,6 +45,13 @@ def test_go_builds_the_pinned_version(name: str) -> None:
         if package != ".":
             module = max((module for module in required if f"{package}/".startswith(f"{module}/")), key=len)
             assert required[module] in allowed, module
+
+
+@pytest.mark.parametrize("version", ["1.19.0", "1.30.14"])
+def test_a_kubernetes_that_kubeadm_cannot_make_is_refused(version: str) -> None:
+    with pytest.raises(ArtifactError, match=r"must be 1\.31\.0 or newer"):
+        versioned_pins({"kubernetes": {"version": version}})
+    assert versioned_pins({"kubernetes": {"version": "1.31.0"}})["components"]["kubernetes"]["given"]
 
 
 def test_variables_contain_the_version() -> None:

@@ -90,6 +90,13 @@ def test_templates_that_depend_on_facts_are_left_to_the_roles(tmp_path: Path) ->
     assert ran.returncode == 0, ran.stdout
 
 
+@pytest.mark.parametrize("value", ["false", "''", "0", "{name: shop}"])
+def test_apps_are_a_list(tmp_path: Path, value: str) -> None:
+    ran = run(inventory(tmp_path, f"autoscaled_apps: {value}\n"))
+    assert ran.returncode == 2
+    assert "must be a list of apps" in ran.stdout
+
+
 @pytest.mark.parametrize("value", ["'{{ ansible_hos }}'", "'{{ my_address }}'"])
 def test_the_address_of_a_machine_is_resolved_before_it_is_used(tmp_path: Path, value: str) -> None:
     clusters = yaml.safe_load(yaml.safe_dump(CLUSTERS))
