@@ -17,7 +17,10 @@ Rule = dict[str, str]
 
 SERVICES = (Path("/etc/firewalld/services"), Path("/usr/lib/firewalld/services"))
 UFW_DEFAULTS = Path("/etc/default/ufw")
-_UFW_RULE = re.compile(r"(?P<to>\S.*?)\s{2,}(?P<action>ALLOW(?: IN| FWD)?)\s{2,}(?P<source>\S.*?)\s*")
+# One space follows a long target. A rule may log, and have a comment.
+_UFW_RULE = re.compile(
+    r"(?P<to>\S.*?)\s+(?P<action>ALLOW(?: IN| FWD)?)\s{2,}(?P<source>\S.*?)(?:\s+\(log(?:-all)?\))?(?:\s+# .*)?\s*"
+)
 _UFW_DEFAULT = re.compile(r"(\w+) \((incoming|routed)\)")
 _RICH_SOURCE = re.compile(r'source address="([^"]+)"')
 _RICH_PORT = re.compile(r'port port="([^"]+)" protocol="(\w+)"')
@@ -159,8 +162,8 @@ def iptables(text: str) -> dict[str, Any]:
     found["docker"] = any(line.startswith(":DOCKER") for line in lines)
     found["closed"] = _is_closed(lines, "INPUT")
     found["forward_closed"] = _is_closed(lines, "FORWARD")
-    found["allowed"] = [one for line in lines if (one := _accepts(line, ("INPUT",)))]
-    forwarded = [one for line in lines if (one := _accepts(line, ("FORWARD", "DOCKER-USER")))]
+    found["allowed"] = [one for line in lines for one in _accepts(line, ("INPUT",))]
+    forwarded = [one for line in lines for one in _accepts(line, ("FORWARD", "DOCKER-USER"))]
     found["forwarded"] = [one for one in forwarded if not one["ports"] and not one["protocol"]]
     return found
 
@@ -183,18 +186,17 @@ def _is_closed(lines: list[str], chain: str) -> bool:
     return bool(own) and re.match(rf"-A {chain} -j (DROP|REJECT)\b", own[-1]) is not None
 
 
-def _accepts(line: str, chains: tuple[str, ...]) -> Rule | None:
-    """Return the rule of a line that accepts in one of the chains, or None for another line and for unread options."""
+def _accepts(line: str, chains: tuple[str, ...]) -> list[Rule]:
+    """Return a rule for each port of a line that accepts in one of the chains. A line with unread options has none."""
     words = line.split()
     if len(words) < 4 or words[0] != "-A" or words[1] not in chains or words[-2:] != ["-j", "ACCEPT"]:
-        return None
+        return []
     if _UNREAD & set(words):
-        return None
+        return []
     options = dict(_OPTION.findall(line))
     ports = options.get("--dport") or options.get("--dports") or ""
-    if "," in ports:
-        return None
-    return rule(options.get("-s", ""), options.get("-i", ""), options.get("-p", ""), ports.replace(":", "-"))
+    place = options.get("-s", ""), options.get("-i", ""), options.get("-p", "")
+    return [rule(*place, number) for number in ports.replace(":", "-").split(",")]
 
 
 def nftables(text: str) -> dict[str, Any] | None:
