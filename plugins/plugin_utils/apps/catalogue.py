@@ -56,8 +56,8 @@ def all_entries(value: Reader, where: Callable[[str, str], str] = lambda _name, 
     entries = value(VARIABLE, "")
     entries = [] if entries is None else entries
     if not isinstance(entries, list):
-        place = where(VARIABLE, "")
-        raise AppError(f"{VARIABLE} = {entries!r}{f' ({place})' if place else ''}: must be a list of apps")
+        set_at = where(VARIABLE, "")
+        raise AppError(f"{VARIABLE} = {entries!r}{f' ({set_at})' if set_at else ''}: must be a list of apps")
 
     def place(number: int) -> Callable[[str], str]:
         return lambda path: where(VARIABLE, f"[{number}].{path}")
