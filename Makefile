@@ -92,7 +92,7 @@ artifacts: setup  ## fill the cache with every binary and image
 
 # Scenarios that CI runs, the shortest first. CONTRIBUTING.md lists their durations.
 SCENARIOS := single debian13 default kind interrupted
-ALL_SCENARIOS := $(SCENARIOS) control_planes apps lab existing airgapped mirror samples faults standalone doctor ha fleet
+ALL_SCENARIOS := $(SCENARIOS) control_planes ssh apps lab existing airgapped mirror samples faults standalone doctor ha fleet
 
 molecule: setup  ## test clusters in containers: the scenarios that CI runs, or SCENARIOS="lab existing"
 	@mkdir -p .state; set -o pipefail; \

@@ -39,7 +39,7 @@ def test_the_user_is_not_root_and_sudo_finds_none_of_our_programs(machines: dict
 def test_the_same_roles_over_podman_find_nothing_to_change(tmp_path: Path) -> None:
     variables = {
         "ansible_connection": "kubescale.fleet.podman",
-        "ansible_podman_host": "{{ inventory_hostname }}",
+        "ansible_host": "{{ inventory_hostname }}",
         "ansible_user": "root",
         "ansible_become": False,
     }
