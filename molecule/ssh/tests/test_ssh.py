@@ -5,21 +5,28 @@ from __future__ import annotations
 import json
 import subprocess
 from pathlib import Path
-from typing import Any
 
 import pytest
+import testinfra
 import yaml
 from independent import Cluster
-from playbook_runs import run_playbook
+from playbook_runs import REPOSITORY, run_playbook
 from testinfra.host import Host
 
+STATE = REPOSITORY / ".state" / "far"
 BEHIND = "10.89.96.13"
 
 
 @pytest.fixture(scope="session")
-def ssh(inventory: dict[str, Any], cluster: dict[str, Any]) -> list[str]:
+def machines() -> dict[str, Host]:
+    """Each machine, by name."""
+    return {name: testinfra.get_host(f"podman://{name}") for name in ("far-cp1", "far-w1", "far-w2")}
+
+
+@pytest.fixture(scope="session")
+def ssh() -> list[str]:
     """The command that reaches a machine without the jump host."""
-    folder = Path(cluster["cluster_state_dir"]) / "ssh"
+    folder = STATE / "ssh"
     options = ["IdentitiesOnly=yes", "IdentityAgent=none", "BatchMode=yes", f"UserKnownHostsFile={folder}/known_hosts"]
     return ["ssh", "-F", "/dev/null", "-i", str(folder / "key"), *(part for item in options for part in ("-o", item))]
 
@@ -57,7 +64,7 @@ def test_nothing_of_a_run_is_left_behind(machines: dict[str, Host]) -> None:
         assert left == ""
 
 
-def test_the_chain_works(api: Cluster) -> None:
-    (autoscaler,) = api.list("autoscaling/v2", "HorizontalPodAutoscaler", "demo")
+def test_the_chain_works() -> None:
+    (autoscaler,) = Cluster(str(STATE / "kubeconfig")).list("autoscaling/v2", "HorizontalPodAutoscaler", "demo")
     conditions = {item["type"]: item["status"] for item in autoscaler["status"]["conditions"]}
     assert conditions["ScalingActive"] == "True", json.dumps(autoscaler["status"])
