@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -64,39 +64,61 @@ def reason_of(error: AnsibleError) -> str:
     return " ".join(str(getattr(error, "message", None) or error).split())
 
 
+Checked = tuple[Setting | None, list[str]]
+
+
+class Shared:
+    """What all hosts of a run share: the options of all roles, and the outcome for values that are no templates."""
+
+    def __init__(
+        self, options: Mapping[str, Mapping[str, Any]], loader: DataLoader, hostvars: Mapping[str, Any]
+    ) -> None:
+        self.options = options
+        self.loader = loader
+        self.hostvars = hostvars
+        self.defaults = {name: option["default"] for name, option in options.items() if "default" in option}
+        self.outcomes: dict[tuple[str, str, str], Checked] = {}
+        #: Whether there is an error about the names of variables, by all names of a host.
+        self.names: dict[frozenset[str], bool] = {}
+
+
 class HostVariables:
     """The variables of one host as roles see them: the inventory's variables over the defaults of the roles."""
 
-    def __init__(
-        self,
-        raw: Mapping[str, Any],
-        options: Mapping[str, Mapping[str, Any]],
-        loader: DataLoader,
-        hostvars: Mapping[str, Any],
-    ) -> None:
+    def __init__(self, raw: Mapping[str, Any], shared: Shared) -> None:
         self.raw = raw
-        self._checked: dict[str, tuple[Setting | None, list[str]]] = {}
+        self._shared = shared
+        self._checked: dict[str, Checked] = {}
         # In ansible-core 2.18 numbers have no origin, but the names of variables have one.
         self._names = {name: name for name in raw}
-        self._options = options
-        self._defaults = {name: option["default"] for name, option in options.items() if "default" in option}
-        self._templar = Templar(loader=loader, variables={**self._defaults, **raw, "hostvars": hostvars})
+        self._options = shared.options
+        self._defaults = shared.defaults
+        self._templar = Templar(loader=shared.loader, variables={**shared.defaults, **raw, "hostvars": shared.hostvars})
 
     def get(self, name: str) -> Setting | None:
         """Return a variable as roles see it; None if it is not set or depends on a later task."""
         return self.checked(name)[0]
 
-    def checked(self, name: str) -> tuple[Setting | None, list[str]]:
+    def checked(self, name: str) -> Checked:
         """Return a variable, and the errors about its template and its value."""
         if name not in self._checked:
             self._checked[name] = self._check(name)
         return self._checked[name]
 
-    def _check(self, name: str) -> tuple[Setting | None, list[str]]:
+    def _check(self, name: str) -> Checked:
         source = self.raw if name in self.raw else self._defaults
         if name not in source:
             return None, []
         place = where_set(source[name]) or where_set(self._names[name]) if source is self.raw else "default"
+        text = repr(source[name])
+        if "{{" in text or "{%" in text or hasattr(source[name], "_ciphertext"):
+            return self._check_value(name, source, place)
+        key = name, place, text
+        if key not in self._shared.outcomes:
+            self._shared.outcomes[key] = self._check_value(name, source, place)
+        return self._shared.outcomes[key]
+
+    def _check_value(self, name: str, source: Mapping[str, Any], place: str) -> Checked:
         option = self._options.get(name, {})
         try:
             value = self._templar.template(source[name])
@@ -109,6 +131,16 @@ class HostVariables:
         setting = Setting(name, value, place)
         problem = value_problem(name, value) if name in ADDRESSES else ""
         return check_option(setting, option) if option else (setting, [f"{setting}: {problem}"] if problem else [])
+
+    def wrong_names(self, roles: Mapping[str, Mapping[str, Any]]) -> list[str]:
+        """Return the errors about misspelled and removed variables. Hosts with the same variables have the same."""
+        names = frozenset(self.raw)
+        if names not in self._shared.names:
+            self._shared.names[names] = bool(preflight.check_names(names, roles, {}))
+        if not self._shared.names[names]:
+            return []
+        wheres = {name: where_set(value) or where_set(name) for name, value in self.raw.items()}
+        return list(preflight.check_names(self.raw, roles, wheres).values())
 
     def default(self, name: str) -> str:
         """Return the default of a variable as roles see it."""
@@ -166,27 +198,32 @@ class ActionModule(Action):
         every_option = dict(preflight.SHARED_VARIABLES)
         every_option |= {name: option for options in roles.values() for name, option in options.items()}
         groups: dict[str, list[str]] = variables["groups"]
+        shared = Shared(every_option, self._loader, variables["hostvars"])
         hosts = {
-            name: HostVariables(variables["hostvars"].raw_get(name), every_option, self._loader, variables["hostvars"])
+            name: HostVariables(variables["hostvars"].raw_get(name), shared)
             for name in sorted(variables["ansible_play_hosts_all"])
         }
+        apis = set(groups.get(API_GROUP, []))
+        clusters = {group for group, names in groups.items() if group.startswith("cluster_") and apis & set(names)}
+        members: dict[str, dict[str, HostVariables]] = {}
+        for name, host in hosts.items():
+            members.setdefault(str(host.raw.get("cluster_name")), {})[name] = host
         problems = Problems()
         warnings: list[str] = []
         for name, host in hosts.items():
             member_of = host.raw["group_names"]
-            problems.add(name, self._check_place(name, host, member_of, groups))
+            problems.add(name, self._check_place(name, host, member_of, clusters))
             problems.add(name, self._check_options(host, member_of, roles))
             problems.add(name, self._check_values(host, member_of, roles))
             if API_GROUP in member_of:
                 findings = check_apps(host)
                 problems.add(name, findings.errors)
                 warnings += [f"{text} [{name}]" for text in findings.warnings]
-        machines = {name: host for name, host in hosts.items() if name in groups.get("nodes", [])}
-        problems.add("all machines", self._check_addresses(machines))
+        nodes = set(groups.get("nodes", []))
+        problems.add("all machines", self._check_addresses({name: hosts[name] for name in hosts if name in nodes}))
         for cluster in groups.get(API_GROUP, []):
-            mine = {name: host for name, host in machines.items() if host.raw.get("cluster_name") == cluster}
-            problems.add(cluster, self._check_networks(mine))
-            everyone = {name: host for name, host in hosts.items() if host.raw.get("cluster_name") == cluster}
+            everyone = members.get(cluster, {})
+            problems.add(cluster, self._check_networks({name: everyone[name] for name in everyone if name in nodes}))
             problems.add(cluster, self._check_artifacts(everyone))
         for text in dict.fromkeys(warnings):
             # Not a warning of the task: a configuration that hides results hides these as well.
@@ -199,9 +236,7 @@ class ActionModule(Action):
         return {"failed": True, "msg": "\n".join([title, *(f"- {line}" for line in lines)])}
 
     @staticmethod
-    def _check_place(name: str, host: HostVariables, mine: Sequence[str], groups: Mapping[str, list[str]]) -> list[str]:
-        apis = set(groups.get(API_GROUP, []))
-        clusters = [group for group, hosts in groups.items() if group.startswith("cluster_") and apis & set(hosts)]
+    def _check_place(name: str, host: HostVariables, mine: Sequence[str], clusters: Collection[str]) -> list[str]:
         wrong = preflight.check_place(name, mine, clusters, host.raw)
         if API_GROUP in mine and (existing := host.get("cluster_existing")) and existing.value:
             for kubeconfig in host.all("cluster_kubeconfig"):
@@ -211,8 +246,7 @@ class ActionModule(Action):
     @staticmethod
     def _check_options(host: HostVariables, mine: Sequence[str], roles: Mapping[str, Mapping[str, Any]]) -> list[str]:
         """Check the names of all variables, and the values of variables that the roles of this host use."""
-        wheres = {name: where_set(value) or where_set(name) for name, value in host.raw.items()}
-        wrong = list(preflight.check_names(host.raw, roles, wheres).values())
+        wrong = host.wrong_names(roles)
         for name in {*preflight.SHARED_VARIABLES, *ADDRESSES, *CONNECTION} & host.raw.keys():
             wrong += host.checked(name)[1]
         for role, options in roles.items():

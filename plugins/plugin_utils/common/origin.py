@@ -9,6 +9,7 @@ import functools
 import os
 import re
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 try:
@@ -19,17 +20,22 @@ Result = TypeVar("Result")
 TEMPLATES_ALLOWED = {"trusted_as_template": True} if Origin else {}
 
 
+@functools.cache
+def _relative(path: str, _directory: str) -> str:
+    return os.path.relpath(path)
+
+
 def where_set(value: object) -> str:
     """Return file and line in which a value was set, relative to the current directory, or "" if they are not known."""
     if Origin is None:
         file, line, _column = getattr(value, "ansible_pos", ("", 0, 0))
-        return f"{os.path.relpath(file)}:{line}" if file else ""
+        return f"{_relative(file, Path.cwd())}:{line}" if file else ""
     origin = Origin.get_tag(value)
     if origin is None:
         return ""
     if origin.path:
         line = f":{origin.line_num}" if origin.line_num else ""
-        return os.path.relpath(origin.path) + line
+        return _relative(origin.path, Path.cwd()) + line
     return str(origin.description)
 
 

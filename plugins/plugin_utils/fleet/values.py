@@ -160,6 +160,17 @@ def value_problem(name: str, value: object) -> str:
     return "" if kind is None or kind.holds(value) else kind.words
 
 
+#: Validators by variable and option. To make one takes longer than to use it.
+_VALIDATORS: dict[tuple[str, str], ArgumentSpecValidator] = {}
+
+
+def _validator(name: str, option: Mapping[str, Any]) -> ArgumentSpecValidator:
+    key = name, repr(option)
+    if key not in _VALIDATORS:
+        _VALIDATORS[key] = ArgumentSpecValidator({name: dict(option)})
+    return _VALIDATORS[key]
+
+
 def role_options(loader: DataLoader) -> dict[str, dict[str, Any]]:
     """Return the options of every role of the collection: variable to option, by role."""
     roles = {}
@@ -177,7 +188,7 @@ def check_option(setting: Setting, option: Mapping[str, Any]) -> tuple[Setting, 
     if expected == "str" and isinstance(setting.value, (bool, list, Mapping)):
         return setting, [f"{shown}: must be text"]
     try:
-        result = ArgumentSpecValidator({setting.name: dict(option)}).validate(
+        result = _validator(setting.name, option).validate(
             {setting.name: setting.value}, validate_role_argument_spec=True
         )
     except OverflowError:  # an infinite number
