@@ -55,17 +55,18 @@ def _is_duration(value: str) -> bool:
     return bool(_DURATION.fullmatch(value)) and any(digit in value for digit in "123456789")
 
 
-def _is_quantity(value: object) -> bool:
+def _amount(value: object) -> float:
+    """Return the number that a quantity stands for; -1 if the value is none."""
     try:
-        return quantity(str(value)) > 0 and not isinstance(value, bool)
+        return -1 if isinstance(value, bool) else quantity(str(value))
     except ValueError:
-        return False
+        return -1
 
 
 def _is_resources(value: Mapping[str, Any]) -> bool:
     amounts = [item for item in value.values() if isinstance(item, Mapping)]
     known = set(value) <= {"requests", "limits"} and len(amounts) == len(value)
-    return known and all(_is_quantity(amount) for entry in amounts for amount in entry.values())
+    return known and all(_amount(amount) >= 0 for entry in amounts for amount in entry.values())
 
 
 def is_host(value: str) -> bool:
@@ -101,9 +102,9 @@ def _is_address(value: str) -> bool:
 NODE_PORT = Kind(
     f"must be 0 (no port) or from {NODE_PORTS[0]} to {NODE_PORTS[-1]}", lambda value: value == 0 or value in NODE_PORTS
 )
-QUANTITY = Kind("must be a quantity above 0, such as 10Gi or 500m", _is_quantity)
+QUANTITY = Kind("must be a quantity above 0, such as 10Gi or 500m", lambda value: _amount(value) > 0)
 DURATION = Kind("must be a duration above 0 with its units, such as 12h or 7d", _is_duration)
-RESOURCES = Kind("must have requests and limits with quantities above 0, such as {requests: {cpu: 50m}}", _is_resources)
+RESOURCES = Kind("must have requests and limits with quantities, such as {requests: {cpu: 50m}}", _is_resources)
 URL = Kind("must be a URL such as http://prometheus.example:9090", is_url)
 ENDPOINT = Kind("must be a host and a port, without scheme, such as 'api.example:6443'", is_endpoint)
 ADDRESS = Kind("must be an IPv4 address of the machine, such as 192.0.2.11", _is_address)
@@ -157,7 +158,7 @@ def kind_of(name: str) -> Kind | None:
 def value_problem(name: str, value: object) -> str:
     """Return what is wrong with a value that has the type of its variable, or ""."""
     kind = kind_of(name)
-    return "" if kind is None or kind.holds(value) else kind.words
+    return "" if kind is None or (value is not None and kind.holds(value)) else kind.words
 
 
 #: Validators by variable and option. To make one takes longer than to use it.

@@ -34,7 +34,7 @@ WRONG = {
     "load_request": ("[GET]", "must be text"),
     "metrics_server_certificate_days": ("0", "must be 1 or more"),
     "metrics_server_resolution": ("9", "must be 10 or more"),
-    "node_exporter_resources": ("{requests: {cpu: lots}}", "quantities above 0"),
+    "node_exporter_resources": ("{requests: {cpu: lots}}", "with quantities"),
     "node_prep_address": ("nonsense", "must be an IPv4 address"),
     "prometheus_adapter_max_age": ("-1", "must be 1 or more"),
     "prometheus_adapter_relist_interval": ("0", "must be 1 or more"),
@@ -88,6 +88,11 @@ def test_templates_that_depend_on_facts_are_left_to_the_roles(tmp_path: Path) ->
     )
     ran = run(inventory(tmp_path, variables))
     assert ran.returncode == 0, ran.stdout
+
+
+def test_a_value_that_is_left_out_is_none_of_a_kind() -> None:
+    assert values.value_problem("prometheus_retention", None) == values.DURATION.words
+    assert values.value_problem("prometheus_retention", "7d") == ""
 
 
 @pytest.mark.parametrize("value", ["false", "''", "0", "{name: shop}"])
