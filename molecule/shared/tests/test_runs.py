@@ -135,5 +135,6 @@ def test_bad_input_stops_before_any_change(variables: dict[str, Any], named: lis
     run = run_playbook("site", "--extra-vars", json.dumps(variables))
     assert run.returncode != 0
     assert run.total("changed") == 0
-    said = run.messages()
+    # A misspelled variable of the command line ends the program before there are tasks.
+    said = run.messages() or run.output
     assert [word for word in named if word not in said] == []
