@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
@@ -17,6 +18,7 @@ from ..plugin_utils.apps.catalogue import all_entries
 from ..plugin_utils.apps.model import AppError
 from ..plugin_utils.apps.parse import examine_apps
 from ..plugin_utils.common.action import Action, display
+from ..plugin_utils.common.components import MACHINE_ROLES
 from ..plugin_utils.common.entry import Findings
 from ..plugin_utils.common.origin import where_in, where_set
 from ..plugin_utils.common.text import first_names
@@ -24,10 +26,9 @@ from ..plugin_utils.fleet import preflight, relations
 from ..plugin_utils.fleet.alerting import check_alerting
 from ..plugin_utils.fleet.values import Setting, check_option, role_options, value_problem
 
-# Roles that run on machines, with the group they run on; the others run on the hosts of the clusters' APIs.
-MACHINE_ROLES = {"node_prep": "nodes", "control_plane": "control_plane", "worker": "workers"}
 API_GROUP = "clusters"
 NAMED_HOSTS = 4
+must_be_below = functools.partial(relations.check_order, equal=False)
 # Checks of one cluster's variables that types cannot express: the check, and its arguments in order.
 CHECKS: tuple[tuple[Callable[..., list[str]], tuple[str, ...]], ...] = (
     (preflight.check_artifact_images, ("artifacts_images", "artifacts_versions")),
@@ -37,7 +38,7 @@ CHECKS: tuple[tuple[Callable[..., list[str]], tuple[str, ...]], ...] = (
     (preflight.check_sample_apps, ("sample_apps",)),
     (relations.check_order, ("prometheus_adapter_relist_interval", "prometheus_adapter_max_age")),
     *(
-        (relations.check_less, (f"{role}_certificate_renew_before_days", f"{role}_certificate_days"))
+        (must_be_below, (f"{role}_certificate_renew_before_days", f"{role}_certificate_days"))
         for role in ("metrics_server", "prometheus_adapter")
     ),
     (relations.check_node_ports, ("demo_app_node_port", "prometheus_node_port", "grafana_node_port")),
@@ -68,7 +69,7 @@ Checked = tuple[Setting | None, list[str]]
 
 
 class Shared:
-    """What all hosts of a run share: the options of all roles, and the outcome for values that are no templates."""
+    """Keeps what all hosts of a run share: the options of all roles, and the outcomes for values without a template."""
 
     def __init__(
         self, options: Mapping[str, Mapping[str, Any]], loader: DataLoader, hostvars: Mapping[str, Any]

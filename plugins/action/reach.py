@@ -20,7 +20,7 @@ from ..plugin_utils.apps.model import App
 from ..plugin_utils.apps.parse import parse_pairs
 from ..plugin_utils.apps.workloads import examine_workloads
 from ..plugin_utils.common.action import Action
-from ..plugin_utils.common.components import COMPONENTS, Cluster, describe_cluster
+from ..plugin_utils.common.components import COMPONENTS, MACHINE_ROLES, Cluster, describe_cluster
 from ..plugin_utils.common.entry import Source
 from ..plugin_utils.common.origin import where_in
 from ..plugin_utils.kube.client import Api, ApiError, connect
@@ -33,8 +33,6 @@ API_GROUPS = {
     group: tuple(component.role for component in COMPONENTS if group in component.serves)
     for group in dict.fromkeys(group for component in COMPONENTS for group in component.serves)
 }
-#: Roles that run on machines. All other roles talk to the API only.
-MACHINE_ROLES = ("node_prep", "control_plane", "worker")
 TAGS = {**{component.role: component.tags for component in COMPONENTS}, **{role: (role,) for role in MACHINE_ROLES}}
 # Most seconds between the clocks of machine and controller: a certificate or token that one creates must be valid on
 # the other immediately.

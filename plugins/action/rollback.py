@@ -6,14 +6,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ansible.utils.vars import load_extra_vars
-
 from ..plugin_utils.applyset.operation import Options
 from ..plugin_utils.applyset.rollback import Target, plan_rollback, roll_back
 from ..plugin_utils.common.action import Bound
 from ..plugin_utils.common.errors import FleetError
 from ..plugin_utils.fleet.command_line import check_variables
-from ..plugin_utils.fleet.values import role_options
 from ..plugin_utils.kube.action import ClusterAction
 from ..plugin_utils.kube.client import RESTART
 
@@ -26,7 +23,7 @@ class ActionModule(ClusterAction):
     def act(self, args: dict[str, Any]) -> dict[str, Any]:
         """Apply the earlier revisions. Return the changes."""
         # A misspelled `component` would select all components.
-        if problems := check_variables(load_extra_vars(self._loader), role_options(self._loader)):
+        if problems := check_variables(self._loader):
             raise FleetError("\n".join(problems))
         options = Options(
             namespace=args["parent_namespace"],

@@ -76,7 +76,6 @@ from typing import TYPE_CHECKING, Any
 
 from ansible import context
 from ansible.plugins.callback import CallbackBase
-from ansible.utils.vars import load_extra_vars
 
 from ..plugin_utils.common.runs import run_id
 from ..plugin_utils.common.text import first_names
@@ -202,12 +201,10 @@ class CallbackModule(CallbackBase):
             return
         # Imported late: most runs do without.
         from ..plugin_utils.fleet import command_line
-        from ..plugin_utils.fleet.values import role_options
 
         problems = []
         if given["extra_vars"]:
-            names = load_extra_vars(playbook._loader)
-            problems += command_line.check_variables(names, role_options(playbook._loader))
+            problems += command_line.check_variables(playbook._loader)
         if set(given["tags"]) - {"all"} or given["skip_tags"]:
             known = command_line.tags_of(playbook)
             problems += command_line.check_tags("tags", given["tags"], known)

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 
 class ModuleDocFragment:
-    """The fragment ``kubescale.fleet.cluster``; ``.context``, ``.sets``, ``.components`` and ``.wait`` add to it."""
+    """The fragment ``kubescale.fleet.cluster``; ``.context``, ``.sets``, ``.components`` and ``.wait`` add to it.
+
+    ``.term`` is for lookups, which take the kubeconfig as their term.
+    """
 
     DOCUMENTATION = r"""
 options:
@@ -46,4 +49,13 @@ options:
     description: Seconds that the task may wait in all.
     type: int
     default: 300
+"""
+
+    TERM = r"""
+options:
+  _terms:
+    description: Path of the cluster's kubeconfig, on the controller.
+    type: list
+    elements: str
+    required: true
 """

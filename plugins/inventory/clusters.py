@@ -324,14 +324,7 @@ class InventoryModule(BaseInventoryPlugin):
                 f"Run: {sys.executable} -m pip install --requirement {REQUIREMENTS}"
             )
         file = os.path.relpath(path)
-        try:
-            content = loader.load_from_file(path, cache="none")
-        except AnsibleParserError as error:
-            self._refuse(path, [" ".join(f"{error} ({where_failed(error)})".split())])
-        if lacks_plugin(content):
-            self._refuse(path, [f"must have the line plugin: {self.NAME}"])
-        config = self._read_config_data(path)
-        errors, clusters = read_clusters(config)
+        errors, clusters = read_clusters(self._read(loader, path))
         files = FILES_OF.setdefault(inventory, {})
         for cluster in clusters:
             if (other := files.setdefault(cluster.name, file)) != file:
@@ -349,6 +342,19 @@ class InventoryModule(BaseInventoryPlugin):
         inventory.set_variable("nodes", "ansible_python_interpreter", "/usr/bin/python3")
         for cluster in clusters:
             self._add(cluster, state, Path(path).absolute().parent)
+
+    def _read(self, loader: DataLoader, path: str) -> Mapping[str, Any]:
+        """Return the content of a file of this plugin. Raise AnsibleParserError for a file of another plugin."""
+        try:
+            return self._read_config_data(path)
+        except AnsibleParserError:
+            try:
+                content = loader.load_from_file(path, cache="none")
+            except AnsibleParserError as error:
+                self._refuse(path, [" ".join(f"{error} ({where_failed(error)})".split())])
+            if lacks_plugin(content):
+                self._refuse(path, [f"must have the line plugin: {self.NAME}"])
+            raise
 
     def _refuse(self, path: str, errors: Sequence[str]) -> NoReturn:
         """End the program. Ansible would make a warning of an exception, and try its other plugins on the file."""

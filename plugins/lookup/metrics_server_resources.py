@@ -13,12 +13,7 @@ description:
   - A cluster whose kubeconfig does not exist yet counts as a small one.
 author: kubescale founders (@kubescale)
 version_added: 0.1.0
-options:
-  _terms:
-    description: Path of the cluster's kubeconfig, on the controller.
-    type: list
-    elements: str
-    required: true
+extends_documentation_fragment: [kubescale.fleet.cluster.term]
 """
 
 EXAMPLES = r"""

@@ -31,6 +31,7 @@ import zstandard
 
 from ..common.files import replacing
 from .cache import Cache, Step, digest_of
+from .damage import recorded_files
 from .images import archive_member
 from .pins import ArtifactError
 
@@ -101,8 +102,8 @@ def cache_entries(cache: Cache, steps: Sequence[Step]) -> list[Entry]:
         # The same product must give the same bytes, however long the build took.
         record.pop("seconds", None)
         entries += [
-            Entry(place(cache, file), file, sha256, bool(file.stat().st_mode & 0o100))
-            for file, sha256 in product_files(step.product, record).items()
+            Entry(place(cache, file), file, facts["sha256"], bool(file.stat().st_mode & 0o100))
+            for file, facts in recorded_files(step.product, record).items()
         ]
         text = json.dumps(record, indent=1, sort_keys=True).encode()
         entries.append(text_entry(place(cache, step.record), text))
@@ -112,13 +113,6 @@ def cache_entries(cache: Cache, steps: Sequence[Step]) -> list[Entry]:
 def place(cache: Cache, path: Path) -> str:
     """Return a cache file's path in a bundle."""
     return f"{CACHE}/{path.relative_to(cache.directory).as_posix()}"
-
-
-def product_files(product: Path, record: Mapping[str, Any]) -> dict[Path, str]:
-    """Return the files of a product and their SHA-256, from its record."""
-    if "files" in record:
-        return {product / name: facts["sha256"] for name, facts in sorted(record["files"].items())}
-    return {product: record["sha256"]}
 
 
 def about(cache: Cache, steps: Sequence[Step]) -> dict[str, Any]:

@@ -32,9 +32,9 @@ from .bundle import (
     named_errors,
     no_progress,
     place,
-    product_files,
 )
 from .cache import Cache, Step
+from .damage import recorded_files
 from .pins import ArtifactError
 from .scheduler import Report, silent
 
@@ -235,7 +235,7 @@ def _check_cache(bundle: Bundle, path: Path) -> None:
     for name, record in bundle.records.items():
         record_path = Path(name)
         product = record_path.parent if record_path.name == "manifest.json" else record_path.with_suffix(".tar")
-        recorded |= {str(file): sha256 for file, sha256 in product_files(product, record).items()}
+        recorded |= {str(file): facts["sha256"] for file, facts in recorded_files(product, record).items()}
     inside = {name: sha256 for name, sha256 in bundle.sums.items() if name.startswith(f"{CACHE}/")}
     products = {name: sha256 for name, sha256 in inside.items() if name not in bundle.records}
     names = products.keys() | recorded.keys()

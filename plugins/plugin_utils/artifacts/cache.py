@@ -149,15 +149,18 @@ class Step:
 
     def is_made(self) -> bool:
         """Return whether the cache holds exactly this product."""
-        return self._is_recorded() and not self.damage()
+        return self._damage() == []
 
     def damage(self) -> list[Path]:
         """Return the files of this product that differ from the checksums in its record."""
-        return damaged_files(self.product, self.record, read_record(self.record) or {}) if self._is_recorded() else []
+        return self._damage() or []
 
-    def _is_recorded(self) -> bool:
+    def _damage(self) -> list[Path] | None:
+        """Return the damaged files; None if the cache does not hold this product at all."""
         recorded = read_record(self.record)
-        return recorded is not None and self.product.exists() and recorded.get("digest") == self.digest
+        if recorded is None or not self.product.exists() or recorded.get("digest") != self.digest:
+            return None
+        return damaged_files(self.product, self.record, recorded)
 
 
 def fill(folder: Path, make: Callable[[Path], None]) -> dict[str, Any]:

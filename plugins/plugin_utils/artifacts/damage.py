@@ -32,16 +32,21 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return content if isinstance(content, dict) else None
 
 
+def recorded_files(product: Path, recorded: Mapping[str, Any]) -> dict[Path, Mapping[str, Any]]:
+    """Return the files of a product, each with ``sha256`` and ``size``, from its record."""
+    if "files" in recorded:
+        return {product / name: facts for name, facts in sorted(recorded["files"].items())}
+    return {product: recorded}
+
+
 def damaged_files(product: Path, record: Path, recorded: Mapping[str, Any]) -> list[Path]:
     """Return the files of a product that are missing or differ from the checksums in its record."""
-    files: Mapping[str, Any] = recorded.get("files") or {}
-    expected = {product / name: entry for name, entry in files.items()}
-    if not expected and "sha256" in recorded:
-        expected = {product: recorded}
+    if not recorded.keys() & {"files", "sha256"}:
+        return []  # the note that machines pull an image
     memory = record.with_name(f".{record.name}.compared")
     compared = read_record(memory) or {}
     good, damaged = {}, []
-    for file, entry in expected.items():
+    for file, entry in recorded_files(product, recorded).items():
         look = _look(file)
         known = [entry["sha256"], look]
         if look and look[0] == entry["size"] and (compared.get(str(file)) == known or file_digest(file) == known[0]):

@@ -61,6 +61,8 @@ def versioned_pins(versions: Mapping[str, Any] | None, sample_apps: Collection[s
             raise ArtifactError(f"{where}: is none of {', '.join(allowed)} (files/artifacts.yml)")
         recipe = pins["components"][name]
         _set_version(where, recipe, given)
+        if name == "kubernetes" and _minor(recipe["version"]) < _minor(LEAST_KUBERNETES):
+            raise ArtifactError(f"{where}.version = {recipe['version']!r}: must be {LEAST_KUBERNETES} or newer")
         _set_checksums(where, recipe, given.get("sha256") or {})
         images = [image for image in pins["images"] if image["component"] == name]
         _set_digests(where, images, given.get("digests") or {})
@@ -91,8 +93,6 @@ def _set_version(where: str, recipe: dict[str, Any], given: object) -> None:
     # Unquoted, YAML makes 3.10 the number 3.1.
     if not isinstance(version, str) or not re.fullmatch(r"[0-9]+(\.[0-9]+)+(-[0-9A-Za-z.-]+)?", version):
         raise ArtifactError(f"{where}.version = {version!r}: must be a version in quotes, without v, such as '1.2.3'")
-    if where.endswith(".kubernetes") and _minor(version) < _minor(LEAST_KUBERNETES):
-        raise ArtifactError(f"{where}.version = {version!r}: must be {LEAST_KUBERNETES} or newer")
     if version != recipe["version"]:
         recipe.update(version=version, given=True)
         for item in recipe.get("downloads", []):

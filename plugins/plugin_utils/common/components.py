@@ -75,6 +75,8 @@ COMPONENTS = (
 
 #: The roles, in the order of the first place of each.
 ROLES = tuple(dict.fromkeys(component.role for component in COMPONENTS))
+#: Roles that run on machines, with their group of machines. All other roles talk to the API only.
+MACHINE_ROLES = {"node_prep": "nodes", "control_plane": "control_plane", "worker": "workers"}
 #: Namespace of each role's pods, and that of Prometheus by its flavour.
 NAMESPACES = {component.flavor or component.role: component.namespace for component in COMPONENTS}
 

@@ -21,8 +21,15 @@ TEMPLATES_ALLOWED = {"trusted_as_template": True} if Origin else {}
 
 
 @functools.cache
-def _relative(path: str, _directory: str) -> str:
+def _relative(path: str, _directory: Path) -> str:
     return os.path.relpath(path)
+
+
+def _place(origin: Any) -> str:  # noqa: ANN401
+    if not origin.path:
+        return str(origin.description)
+    line = f":{origin.line_num}" if origin.line_num else ""
+    return _relative(origin.path, Path.cwd()) + line
 
 
 def where_set(value: object) -> str:
@@ -31,20 +38,13 @@ def where_set(value: object) -> str:
         file, line, _column = getattr(value, "ansible_pos", ("", 0, 0))
         return f"{_relative(file, Path.cwd())}:{line}" if file else ""
     origin = Origin.get_tag(value)
-    if origin is None:
-        return ""
-    if origin.path:
-        line = f":{origin.line_num}" if origin.line_num else ""
-        return _relative(origin.path, Path.cwd()) + line
-    return str(origin.description)
+    return "" if origin is None else _place(origin)
 
 
 def where_failed(error: Exception) -> str:
     """Return file and line that Ansible names in an error, or "" if it names none."""
-    place = getattr(error, "obj", None)
-    if Origin is not None and isinstance(place, Origin) and place.path:
-        return f"{os.path.relpath(place.path)}:{place.line_num}"
-    return where_set(place)
+    obj = getattr(error, "obj", None)
+    return _place(obj) if Origin is not None and isinstance(obj, Origin) else where_set(obj)
 
 
 def where_in(value: Any, path: str) -> str:  # noqa: ANN401

@@ -39,13 +39,9 @@ def check_alerting(receiver: Setting, config: Setting) -> list[str]:
     if not isinstance(receiver.value, Mapping) or not isinstance(config.value, Mapping):
         return []  # check_option reports the type
     if receiver.value and config.value:
-        return _at(receiver, [f"{receiver.name}: has no effect beside {config.name}; set only one of the two"])
-    wrong = _at(receiver, _receiver_problems(receiver.name, receiver.value))
-    return wrong + _at(config, _config_problems(config)) if config.value else wrong
-
-
-def _at(setting: Setting, problems: Sequence[str]) -> list[str]:
-    return [f"{text} ({setting.where})" if setting.where else text for text in problems]
+        return [f"{receiver.name}: has no effect beside {config.name}; set only one of the two{receiver.place}"]
+    wrong = [f"{text}{receiver.place}" for text in _receiver_problems(receiver.name, receiver.value)]
+    return wrong + [f"{text}{config.place}" for text in _config_problems(config)] if config.value else wrong
 
 
 def _config_problems(config: Setting) -> list[str]:

@@ -4,15 +4,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator
 from typing import Any
 
+from ansible.parsing.dataloader import DataLoader
 from ansible.playbook import Playbook
 from ansible.playbook.block import Block
+from ansible.utils.vars import load_extra_vars
 
 from ..common.components import ROLES
 from ..common.text import suggestion
 from .preflight import check_names
+from .values import role_options
 
 #: Actions that start a child with the tags of the run. The child checks them.
 PASSES_TAGS_ON = ("kubescale.fleet.plan", "kubescale.fleet.rollout")
@@ -44,10 +47,10 @@ def _items(blocks: Iterable[Any]) -> Iterator[Any]:
             yield from _items([*item.block, *item.rescue, *item.always])
 
 
-def check_variables(names: Iterable[str], roles: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def check_variables(loader: DataLoader) -> list[str]:
     """Return an error for each extra variable that is a misspelled or removed variable of the collection."""
-    given = list(names)
-    return list(check_names(given, roles, dict.fromkeys(given, "command line")).values())
+    given = load_extra_vars(loader)
+    return list(check_names(given, role_options(loader), dict.fromkeys(given, "command line")).values())
 
 
 def check_tags(option: str, given: Iterable[str], known: Collection[str] | None) -> list[str]:

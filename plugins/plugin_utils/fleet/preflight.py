@@ -141,12 +141,11 @@ def check_artifact_images(images: Setting, versions: Setting) -> list[str]:
     """Check the images that replace pinned ones."""
     if not isinstance(images.value, Mapping):
         return []  # check_option reports the type
-    place = f" ({images.where})" if images.where else ""
     try:
         pins = versioned_pins(versions.value if isinstance(versions.value, Mapping) else {}, catalogue())
     except ArtifactError:
         return []  # check_artifacts reports the versions
-    return [f"{text}{place}" for text in check_images(images.value, pins)]
+    return [f"{text}{images.place}" for text in check_images(images.value, pins)]
 
 
 def check_sample_apps(names: Setting) -> list[str]:
@@ -154,7 +153,7 @@ def check_sample_apps(names: Setting) -> list[str]:
     try:
         sample_app_names(names.value)
     except ArtifactError as error:
-        return [f"{line} ({names.where})" if names.where else line for line in str(error).splitlines()]
+        return [f"{line}{names.place}" for line in str(error).splitlines()]
     return []
 
 

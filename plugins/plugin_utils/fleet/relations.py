@@ -35,18 +35,13 @@ def check_bundle(source: Setting, bundle: Setting) -> list[str]:
     return [f"{bundle}: with {source}, it {FILE.words}"]
 
 
-def check_order(less: Setting, more: Setting) -> list[str]:
-    """Check that ``less`` is not above ``more``."""
-    if not isinstance(less.value, int) or not isinstance(more.value, int) or less.value <= more.value:
+def check_order(less: Setting, more: Setting, equal: bool = True) -> list[str]:
+    """Check that ``less`` is below ``more``, or with ``equal`` not above it."""
+    if not isinstance(less.value, int) or not isinstance(more.value, int):
         return []
-    return [f"{less}: must not be above {more}"]
-
-
-def check_less(less: Setting, more: Setting) -> list[str]:
-    """Check that ``less`` is below ``more``."""
-    if not isinstance(less.value, int) or not isinstance(more.value, int) or less.value < more.value:
+    if less.value < more.value or (equal and less.value == more.value):
         return []
-    return [f"{less}: must be below {more}"]
+    return [f"{less}: {'must not be above' if equal else 'must be below'} {more}"]
 
 
 def check_node_ports(*ports: Setting) -> list[str]:

@@ -35,7 +35,12 @@ class Setting:
     where: str = ""
 
     def __str__(self) -> str:
-        return f"{self.name} = {self.value!r}" + (f" ({self.where})" if self.where else "")
+        return f"{self.name} = {self.value!r}{self.place}"
+
+    @property
+    def place(self) -> str:
+        """The place in parentheses, to follow a text; "" if it is not known."""
+        return f" ({self.where})" if self.where else ""
 
 
 class Kind(NamedTuple):
@@ -69,12 +74,12 @@ def _is_resources(value: Mapping[str, Any]) -> bool:
     return known and all(_amount(amount) >= 0 for entry in amounts for amount in entry.values())
 
 
-def is_host(value: str) -> bool:
+def _is_host(value: str) -> bool:
     """Return whether a text is a host name or an IPv4 address."""
     return bool(_HOST.fullmatch(value)) and ".." not in value
 
 
-def is_url(value: str) -> bool:
+def _is_url(value: str) -> bool:
     """Return whether a text is an HTTP URL of a server, without user, query and fragment."""
     try:
         parts = urlsplit(value)
@@ -82,13 +87,13 @@ def is_url(value: str) -> bool:
     except ValueError:
         return False
     extra = parts.username or parts.query or parts.fragment
-    return parts.scheme in ("http", "https") and is_host(parts.hostname or "") and port != 0 and not extra
+    return parts.scheme in ("http", "https") and _is_host(parts.hostname or "") and port != 0 and not extra
 
 
-def is_endpoint(value: str) -> bool:
+def _is_endpoint(value: str) -> bool:
     """Return whether a text is a host and a port, or empty."""
     host, _colon, port = value.rpartition(":")
-    return not value or (is_host(host) and port.isdecimal() and 0 < int(port) < 65536)
+    return not value or (_is_host(host) and port.isdecimal() and 0 < int(port) < 65536)
 
 
 def _is_address(value: str) -> bool:
@@ -105,8 +110,8 @@ NODE_PORT = Kind(
 QUANTITY = Kind("must be a quantity above 0, such as 10Gi or 500m", lambda value: _amount(value) > 0)
 DURATION = Kind("must be a duration above 0 with its units, such as 12h or 7d", _is_duration)
 RESOURCES = Kind("must have requests and limits with quantities, such as {requests: {cpu: 50m}}", _is_resources)
-URL = Kind("must be a URL such as http://prometheus.example:9090", is_url)
-ENDPOINT = Kind("must be a host and a port, without scheme, such as 'api.example:6443'", is_endpoint)
+URL = Kind("must be a URL such as http://prometheus.example:9090", _is_url)
+ENDPOINT = Kind("must be a host and a port, without scheme, such as 'api.example:6443'", _is_endpoint)
 ADDRESS = Kind("must be an IPv4 address of the machine, such as 192.0.2.11", _is_address)
 PORTS = Kind(
     "must be different ports from 1 to 65535",
